@@ -1,0 +1,41 @@
+# Everything below sets itself up in .venv; all it needs is Python 3.11 or later, and a package index.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint dist check bench clean
+.DEFAULT_GOAL := help
+
+help: ## show what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 10
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed, and $(PYTHON) is " + v + ": make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $(READY)
+
+demo: $(READY) ## build this repository into a real S3 server, and compare what arrived
+	@$(BIN)/python -m tests.real.demo
+
+test: $(READY) ## run the whole test suite, with branch coverage
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term $(ARGS)
+
+lint: $(READY) ## check style, types and who imports whom
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+dist: $(READY) ## build the wheel and sdist, and run the console script from a clean environment
+	@sh tests/dist.sh $(BIN)/python
+
+bench: $(READY) ## measure the memory and time of a 4 GiB build
+	@$(BIN)/python -m tests.bench.memory
+
+check: lint test dist ## all that has to hold before a commit
+
+clean: ## remove what was made
+	rm -rf $(VENV) build dist .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

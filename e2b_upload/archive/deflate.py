@@ -1,0 +1,105 @@
+"""Blocks become one gzip member (RFC 1952), compressed by several threads.
+
+Each block is a raw deflate stream (RFC 1951) of its own that ends at a byte boundary (a sync
+flush) and may look back into the last 32 KiB of the block before it; joined in order they are one
+stream, as pigz makes it. Their checksums combine into the one of the whole.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple, Protocol, TypeAlias
+
+from isal import isal_zlib
+
+Buffer: TypeAlias = bytes | memoryview
+
+WINDOW = 32 * 1024
+# No time and no name: the same content gives the same bytes. 255: made on an unknown system.
+_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+_EMPTY_LAST_BLOCK = b"\x03\x00"
+
+
+class Encoded(NamedTuple):
+    """A block as it goes into the archive.
+
+    Attributes:
+        data: its bytes there.
+        crc: CRC-32 of its content.
+        size: bytes of its content.
+    """
+
+    data: Buffer
+    crc: int
+    size: int
+
+
+class Codec(Protocol):
+    """How an archive is made of blocks that are encoded apart from each other.
+
+    Attributes:
+        head: what the archive begins with.
+    """
+
+    head: bytes
+
+    def encode(self, block: memoryview, window: bytes) -> Encoded:
+        """Encode a block; ``window`` is the end of the block before it. Any thread may call it."""
+
+    def combine(self, before: Encoded, block: Encoded) -> Encoded:
+        """Add a block to the sums of those before it, whose ``data`` no longer matters."""
+
+    def tail(self, whole: Encoded) -> bytes:
+        """Return what the archive ends with."""
+
+
+NOTHING = Encoded(b"", 0, 0)
+
+
+class Gzip:
+    """Deflate by ISA-L, as one gzip member.
+
+    Args:
+        level: ISA-L's, 0 to 3.
+    """
+
+    head = _HEAD
+
+    def __init__(self, level: int) -> None:
+        self._level = level
+
+    def encode(self, block: memoryview, window: bytes) -> Encoded:
+        """Compress a block up to a byte boundary."""
+        # 15 bits of window, negative for a stream without header and checksum.
+        stream = isal_zlib.compressobj(self._level, isal_zlib.DEFLATED, -15, zdict=window)
+        data = stream.compress(block) + stream.flush(isal_zlib.Z_SYNC_FLUSH)
+        return Encoded(data, isal_zlib.crc32(block), len(block))
+
+    def combine(self, before: Encoded, block: Encoded) -> Encoded:
+        """Combine the checksums as if the blocks had been read in one go."""
+        crc = isal_zlib.crc32_combine(before.crc, block.crc, block.size)
+        return Encoded(b"", crc, before.size + block.size)
+
+    def tail(self, whole: Encoded) -> bytes:
+        """Return an empty last block, the checksum, and the size modulo 2**32."""
+        return _EMPTY_LAST_BLOCK + struct.pack("<II", whole.crc, whole.size & 0xFFFFFFFF)
+
+
+class Plain:
+    """No compression: the blocks as they are."""
+
+    head = b""
+
+    def encode(self, block: memoryview, window: bytes) -> Encoded:
+        """Return the block itself, not a copy."""
+        del window
+        return Encoded(block, 0, len(block))
+
+    def combine(self, before: Encoded, block: Encoded) -> Encoded:
+        """Sum the sizes."""
+        return Encoded(b"", 0, before.size + block.size)
+
+    def tail(self, whole: Encoded) -> bytes:
+        """Return nothing: a tar ends itself."""
+        del whole
+        return b""

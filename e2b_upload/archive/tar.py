@@ -1,0 +1,133 @@
+"""An entry becomes tar blocks: ustar (POSIX.1-1988), with pax records (POSIX.1-2001) where needed.
+
+One format of bytes a header, instead of the standard library's ``tarfile``: 2 µs an entry against
+33 µs, and it would keep every member in memory.
+
+What stands in a header depends on nothing but the entry: uid and gid are 0, there are no names of
+users, times are whole seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from e2b_upload.context.collect import Entry
+
+BLOCK = 512
+# Two empty blocks end an archive.
+END = bytes(2 * BLOCK)
+
+_NAME, _PREFIX = 100, 155
+_MAX_SIZE = 8**11 - 1  # eleven octal digits: 8 GiB less a byte
+_MAX_TIME = 8**11 - 1  # the year 2242
+_TYPE = {"file": b"0", "hardlink": b"1", "symlink": b"2", "directory": b"5"}
+# Mode, uid and gid 0, size as it stands there, mtime, the checksum's place, type.
+_FIELDS = b"%07o\x000000000\x000000000\0%b%011o\0        %b"
+# Magic, version, no user's name, no group's name, device 0,0.
+_USTAR = b"ustar\x0000" + bytes(64) + b"0000000\x00" * 2
+_NO_PREFIX = bytes(_PREFIX + 12)
+_PADDING = [bytes(-n % BLOCK) for n in range(BLOCK)]
+
+
+def padding(size: int) -> bytes:
+    """Return the zero bytes that fill the last block of ``size`` bytes of content."""
+    return _PADDING[size % BLOCK]
+
+
+def header(entry: Entry, mtime_limit: int | None = None) -> bytes:
+    """Return the blocks before an entry's content: its header, and pax records where needed.
+
+    Args:
+        entry: what to archive.
+        mtime_limit: seconds since the epoch; a later time is written as this one.
+    """
+    name = os.fsencode(entry.path)
+    link = b"" if entry.target is None else os.fsencode(entry.target)
+    if entry.type == "directory":
+        name += b"/"
+    mtime = entry.stat.st_mtime_ns // 1_000_000_000
+    if mtime_limit is not None and mtime > mtime_limit:
+        mtime = mtime_limit
+    if (
+        len(name) <= _NAME
+        and len(link) <= _NAME
+        and entry.size <= _MAX_SIZE
+        and 0 <= mtime <= _MAX_TIME
+    ):
+        fields = _FIELDS % (entry.mode, b"%011o\0" % entry.size, mtime, _TYPE[entry.type])
+        return _ustar(name, b"", fields, link)
+    return _with_pax(entry, name, link, mtime)
+
+
+def _with_pax(entry: Entry, name: bytes, link: bytes, mtime: int) -> bytes:
+    """Return the blocks of an entry that the plain header may have no room for."""
+    records = {}
+    prefix, rest = _split(name)
+    if not rest:
+        records[b"path"] = name
+        rest = name[:_NAME]
+    if len(link) > _NAME:
+        records[b"linkpath"] = link
+    size = b"%011o\0" % entry.size
+    if entry.size > _MAX_SIZE:
+        records[b"size"] = b"%d" % entry.size
+        # GNU's base-256 form, for readers that skip pax records.
+        size = b"\x80" + entry.size.to_bytes(11, "big")
+    if not 0 <= mtime <= _MAX_TIME:
+        records[b"mtime"] = b"%d" % mtime
+        mtime = min(max(mtime, 0), _MAX_TIME)
+    fields = _FIELDS % (entry.mode, size, mtime, _TYPE[entry.type])
+    plain = _ustar(rest, prefix, fields, link[:_NAME])
+    if not records:
+        return plain
+    if not all(_is_utf8(value) for value in records.values()):
+        records = {b"hdrcharset": b"BINARY", **records}
+    body = b"".join(_record(key, value) for key, value in records.items())
+    fields = _FIELDS % (0o644, b"%011o\0" % len(body), 0, b"x")
+    head = _ustar(b"././@PaxHeader", b"", fields, b"")
+    return head + body + padding(len(body)) + plain
+
+
+def _split(name: bytes) -> tuple[bytes, bytes]:
+    """Return a long name as ustar's prefix and name, or two empty ones where it does not fit."""
+    if len(name) <= _NAME:
+        return b"", name
+    slash = name.find(b"/", max(len(name) - _NAME - 1, 1))
+    if 0 < slash <= _PREFIX and slash + 1 < len(name):
+        return name[:slash], name[slash + 1 :]
+    return b"", b""
+
+
+def _record(key: bytes, value: bytes) -> bytes:
+    """Return ``length key=value``; the length counts its own digits."""
+    length = size = len(key) + len(value) + 3
+    while length != (longer := size + len(b"%d" % length)):
+        length = longer
+    return b"%d %b=%b\n" % (length, key, value)
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _ustar(name: bytes, prefix: bytes, fields: bytes, link: bytes) -> bytes:
+    head = b"".join(
+        (
+            name.ljust(_NAME, b"\0"),
+            fields,
+            link.ljust(_NAME, b"\0"),
+            _USTAR,
+            prefix.ljust(_PREFIX + 12, b"\0") if prefix else _NO_PREFIX,
+        )
+    )
+    # The low half of Adler-32 is 1 + the sum of the bytes modulo 65521: exact for ASCII, whose 512
+    # bytes stay below that, and far faster than sum().
+    checksum = (zlib.adler32(head) & 0xFFFF) - 1 if head.isascii() else sum(head)
+    return head[:148] + b"%06o\0 " % checksum + head[156:]

@@ -1,0 +1,198 @@
+"""What the command line says: messages on standard error, one JSON object on standard output."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import traceback
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
+
+from e2b_upload import __version__
+from e2b_upload.errors import SpoolError, UploadError, printable
+
+if TYPE_CHECKING:
+    from e2b_upload.errors import Interrupted
+    from e2b_upload.pipeline import Receipt
+
+Color: TypeAlias = Literal["auto", "always", "never"]
+
+EXIT_BUG = 1
+_ISSUES = "the project's issue tracker"
+_RED, _YELLOW, _GREEN, _BOLD_END = "\x1b[1;31m", "\x1b[1;33m", "\x1b[1;32m", "\x1b[0m"
+
+
+def size(count: int) -> str:
+    """Return bytes as a person reads them: ``1.2 MB``, powers of 1,000."""
+    from rich.filesize import decimal
+
+    return decimal(count)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a person reads them: ``0.4 s``, ``3 min 20 s``."""
+    if seconds < 60:  # noqa: PLR2004
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
+def use_color(choice: Color, stream: TextIO) -> bool:
+    """Whether to colour what goes to a stream (no-color.org, force-color.org)."""
+    if choice != "auto":
+        return choice == "always"
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+@dataclass
+class Report:
+    """Where messages go, and how.
+
+    Attributes:
+        as_json: one object on standard output, whatever happens.
+        quiet: errors only.
+        verbose: more lines.
+        color: escape sequences in messages.
+        url: the presigned URL as it was given; nothing of its query is ever shown.
+    """
+
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    color: bool = False
+    url: str | None = None
+
+    def line(self, text: str) -> None:
+        """Say something on standard error, unless asked to be quiet."""
+        if not self.quiet:
+            self._say(text)
+
+    def detail(self, text: str) -> None:
+        """Say something that only ``-v`` asks for."""
+        if self.verbose:
+            self.line(text)
+
+    def warn(self, text: str) -> None:
+        """Say what the user should know although the build goes on."""
+        if not self.quiet:
+            self._say(text, "warning", _YELLOW)
+
+    def done(self, receipt: Receipt, status: str) -> None:
+        """Say what came of it."""
+        if self.as_json:
+            self._object(_as_json(receipt, status))
+        archive = receipt.archive
+        packed = (
+            f"{size(archive.bytes)} ({archive.files} files, {size(archive.content_bytes or 0)})"
+        )
+        took = receipt.seconds.collect + receipt.seconds.pack + receipt.seconds.put
+        where = f" to {receipt.url}" if receipt.url else ""
+        if archive.path is not None:
+            self.line(f"kept the archive as {printable(archive.path)}")
+        if not self.quiet:
+            self._say(f"{packed}{where} in {duration(took)}", status, _GREEN)
+        self.detail(f"sha256 {archive.sha256}")
+
+    def failed(self, error: UploadError | Interrupted) -> int:
+        """Say what went wrong and what to do next; return the exit code."""
+        message, hint = self._redact(error.message), getattr(error, "hint", "")
+        if self.as_json:
+            self._object(
+                {
+                    "status": "failed",
+                    "error": {
+                        "kind": error.kind,
+                        "message": message,
+                        "hint": hint,
+                        "exit_code": error.exit_code,
+                        "http_status": getattr(error, "http_status", None),
+                        "code": getattr(error, "code", None),
+                        "request_id": getattr(error, "request_id", None),
+                    },
+                }
+            )
+        self._say(message, "error", _RED)
+        if hint:
+            self._say(f"  {hint}")
+        return error.exit_code
+
+    def crashed(self, error: BaseException) -> int:
+        """Report a bug: what is needed to find it, and no secrets."""
+        told = self._redact("".join(traceback.format_exception(error)))
+        message = self._redact(f"{type(error).__name__}: {error}")
+        hint = f"This is a bug. Please file the report on standard error with {_ISSUES}."
+        if self.as_json:
+            self._object(
+                {
+                    "status": "failed",
+                    "error": {
+                        "kind": "internal",
+                        "message": printable(message),
+                        "hint": hint,
+                        "exit_code": EXIT_BUG,
+                        "http_status": None,
+                        "code": None,
+                        "request_id": None,
+                    },
+                }
+            )
+        self._say(printable(message), "internal error", _RED)
+        for line in told.rstrip().split("\n"):
+            self._say("  " + printable(line))
+        self._say(
+            f"  e2b-upload {__version__}, Python {platform.python_version()}, {platform.platform()}"
+        )
+        self._say(f"  {hint}")
+        return EXIT_BUG
+
+    def _redact(self, text: str) -> str:
+        from e2b_upload.transfer.presigned import parse, redact
+
+        if self.url is not None:
+            try:
+                return parse(self.url).redact(text)
+            except UploadError:
+                text = text.replace(self.url.strip(), "…") if self.url.strip() else text
+        return redact(text)
+
+    def _say(self, text: str, label: str = "", style: str = "") -> None:
+        if label and self.color:
+            label = f"{style}{label}{_BOLD_END}: "
+        elif label:
+            label += ": "
+        with suppress(OSError):  # whoever read it has gone; the exit code still tells
+            print(f"{label}{text}", file=sys.stderr, flush=True)
+
+    @staticmethod
+    def _object(value: dict[str, Any]) -> None:
+        try:
+            print(json.dumps(value), flush=True)
+        except BrokenPipeError:
+            # Python would flush again at exit, and complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError as error:
+            raise SpoolError(
+                f"standard output cannot be written: {error.strerror}",
+                hint="The result above still holds.",
+            ) from error
+
+
+def _as_json(receipt: Receipt, status: str) -> dict[str, Any]:
+    archive = asdict(receipt.archive)
+    del archive["path"]
+    return {
+        "status": status,
+        "url": receipt.url,
+        "http_status": receipt.http_status,
+        "attempts": receipt.attempts,
+        "verified": receipt.verified,
+        "archive": archive,
+        "seconds": asdict(receipt.seconds),
+    }

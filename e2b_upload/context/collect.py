@@ -1,0 +1,284 @@
+"""A directory and its rules become entries, in an order that is always the same.
+
+The walk is depth first, each directory before what it holds, names in the order of their
+characters. It holds one directory's names at a time for each level that it is deep, never the
+whole context. An excluded directory that no exception can reach is not opened.
+"""
+
+from __future__ import annotations
+
+import os
+import stat as s
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+from e2b_upload.context.dockerignore import MAX_FILE_BYTES, Rule, Rules, read
+from e2b_upload.errors import SourceError, UsageError, printable
+from e2b_upload.events import LeftOut
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from e2b_upload.context.dockerignore import Matched
+    from e2b_upload.context.root import Root
+    from e2b_upload.events import OnEvent
+
+DEFAULT_IGNORE_FILE = ".dockerignore"
+
+EntryType: TypeAlias = Literal["file", "directory", "symlink", "hardlink"]
+
+
+# A named tuple, not a frozen dataclass: 0.2 µs against 0.8 µs each, and there is one for each file.
+class Entry(NamedTuple):
+    """One file, directory or link of a context that is kept.
+
+    Attributes:
+        path: relative to the context, ``/`` between its parts, no slash at the end. Bytes of a name
+            that are not UTF-8 stand as surrogate escapes (PEP 383).
+        type: a second name of a file that was kept before is a ``hardlink``.
+        size: bytes of content; 0 for all but ``file``.
+        mode: permission bits with setuid, setgid and sticky: ``0o4755``.
+        target: where a symbolic link points, or the first kept name of a hard link; else None.
+        stat: what the system said of it: identity and times, to see whether it changed since.
+    """
+
+    path: str
+    type: EntryType
+    size: int
+    mode: int
+    target: str | None
+    stat: os.stat_result
+
+
+def read_rules(
+    root: Root,
+    *,
+    ignore_file: str | os.PathLike[str] | None = None,
+    no_ignore: bool = False,
+    exclude: Iterable[str] = (),
+) -> Rules:
+    """Return the rules of a build: the ignore file's, then ``exclude``.
+
+    Args:
+        root: the context.
+        ignore_file: read instead of the context's ``.dockerignore``, which may be missing.
+        no_ignore: read no ignore file at all.
+        exclude: patterns after the file's.
+
+    Raises:
+        UsageError: a pattern does not parse, or ``ignore_file`` is missing or too large.
+        SourceError: the ignore file cannot be read.
+    """
+    rules: list[Rule] = []
+    if not no_ignore:
+        text = _read_ignore_file(root, ignore_file)
+        name = DEFAULT_IGNORE_FILE if ignore_file is None else os.fspath(ignore_file)
+        rules.extend(read(text, name))
+    for position, pattern in enumerate(exclude, start=1):
+        stripped = pattern.strip()
+        if not stripped:
+            raise UsageError(
+                f"--exclude (option {position}): the pattern is empty",
+                hint="Leave the option out, or name what to exclude.",
+            )
+        rules.append(Rule("--exclude", position, stripped))
+    return Rules(rules)
+
+
+def _read_ignore_file(root: Root, ignore_file: str | os.PathLike[str] | None) -> bytes:
+    shown = (
+        root.shown(DEFAULT_IGNORE_FILE)
+        if ignore_file is None
+        else printable(os.fspath(ignore_file))
+    )
+    try:
+        descriptor = (
+            root.open(DEFAULT_IGNORE_FILE, follow=True)
+            if ignore_file is None
+            else os.open(ignore_file, os.O_RDONLY | os.O_CLOEXEC)
+        )
+    except FileNotFoundError:
+        if ignore_file is None:
+            return b""
+        raise UsageError(
+            f"the ignore file {shown} does not exist",
+            hint="The path is taken from the working folder, not from the context.",
+        ) from None
+    except OSError as error:
+        raise SourceError(
+            f"the ignore file {shown} cannot be read: {error.strerror}",
+            hint="Make it readable, or pass --no-ignore.",
+        ) from error
+    try:
+        with open(descriptor, "rb") as file:
+            text = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise SourceError(
+            f"the ignore file {shown} cannot be read: {error.strerror}",
+            hint="Make it a readable file, or pass --no-ignore.",
+        ) from error
+    if len(text) > MAX_FILE_BYTES:
+        raise UsageError(
+            f"the ignore file {shown} is larger than {MAX_FILE_BYTES} bytes",
+            hint="Is it the right file? Fewer and wider patterns say the same.",
+        )
+    return text
+
+
+def walk(
+    root: Root, rules: Rules, *, follow_symlinks: bool = False, on_event: OnEvent
+) -> Iterator[Entry]:
+    """Yield what is kept of a context.
+
+    Args:
+        root: the context.
+        rules: what to leave out.
+        follow_symlinks: yield what links point to. One that dangles or loops stays a link.
+        on_event: told of :class:`~e2b_upload.events.LeftOut` FIFOs, sockets and devices.
+
+    Raises:
+        SourceError: a directory cannot be listed, or something vanished meanwhile.
+    """
+    return _Walk(root, rules, follow_symlinks=follow_symlinks, on_event=on_event).entries()
+
+
+class _Folder:
+    """A directory that the walk is in."""
+
+    __slots__ = ("announced", "entry", "identity", "matched", "names", "prefix")
+
+    def __init__(
+        self, entry: Entry | None, names: Iterable[str], matched: Matched, stat: os.stat_result
+    ) -> None:
+        self.entry = entry
+        self.prefix = entry.path + "/" if entry else ""
+        self.names = iter(names)
+        self.matched = matched
+        self.identity = (stat.st_dev, stat.st_ino)
+        # Whether the directory is yielded already. An excluded one is only when something below
+        # it is kept.
+        self.announced = entry is None
+
+
+class _Walk:
+    def __init__(
+        self, root: Root, rules: Rules, *, follow_symlinks: bool, on_event: OnEvent
+    ) -> None:
+        self._root = root
+        self._rules = rules
+        self._follow = follow_symlinks
+        self._on_event = on_event
+        # (device, inode) of files with several names → the first kept name, and the names to come.
+        self._linked: dict[tuple[int, int], tuple[str, int]] = {}
+        self._open = [_Folder(None, self._names(""), frozenset(), root.stat(""))]
+
+    def entries(self) -> Iterator[Entry]:
+        rules = self._rules
+        while self._open:
+            folder = self._open[-1]
+            for name in folder.names:
+                path = folder.prefix + name
+                excluded = False
+                if rules:
+                    excluded = rules.excludes(rules.decide_file(path, folder.matched))
+                    if excluded and not rules.may_keep_below(path):
+                        continue
+                stat = self._stat(path)
+                if s.S_ISDIR(stat.st_mode):
+                    if self._enter(folder, path, stat, excluded=excluded):
+                        if not excluded:
+                            yield from self._announce()
+                        break
+                elif not excluded and (kept := self._leaf(path, stat)):
+                    if not folder.announced:
+                        yield from self._announce()
+                    yield kept
+            else:
+                self._open.pop()
+
+    def _enter(self, parent: _Folder, path: str, stat: os.stat_result, *, excluded: bool) -> bool:
+        """Open a directory, unless it is excluded and may not be listed."""
+        try:
+            names = self._names(path)
+        except SourceError as error:
+            # As the reference does: what is excluded and closed to this user is left alone.
+            if excluded and isinstance(error.__cause__, PermissionError):
+                return False
+            raise
+        entry = Entry(path, "directory", 0, s.S_IMODE(stat.st_mode), None, stat)
+        matched = self._rules.decide(path, parent.matched)[1]
+        self._open.append(_Folder(entry, names, matched, stat))
+        return True
+
+    def _announce(self) -> Iterator[Entry]:
+        """Yield the open directories that were not yielded yet: something in them is kept."""
+        for folder in self._open:
+            if folder.entry and not folder.announced:
+                folder.announced = True
+                yield folder.entry
+
+    def _names(self, path: str) -> list[str]:
+        try:
+            return self._root.names(path)
+        except OSError as error:
+            raise SourceError(
+                f"the folder {self._root.shown(path)} cannot be listed: {error.strerror}",
+                hint="Make it readable for this user, or exclude it in .dockerignore.",
+            ) from error
+
+    def _stat(self, path: str) -> os.stat_result:
+        try:
+            if self._follow and (stat := self._followed(path)):
+                return stat
+            return self._root.lstat(path)
+        except OSError as error:
+            raise SourceError(
+                f"{self._root.shown(path)} cannot be read: {error.strerror}",
+                hint="It changed while it was collected: run again when nothing writes to it.",
+            ) from error
+
+    def _followed(self, path: str) -> os.stat_result | None:
+        """Return what a path leads to, or None where it dangles or leads back to a parent."""
+        try:
+            stat = self._root.stat(path)
+        except OSError:
+            return None
+        identity = (stat.st_dev, stat.st_ino)
+        return None if any(f.identity == identity for f in self._open) else stat
+
+    def _leaf(self, path: str, stat: os.stat_result) -> Entry | None:
+        mode = stat.st_mode
+        if s.S_ISREG(mode):
+            if stat.st_nlink > 1 and (first := self._first_name(path, stat)):
+                return Entry(path, "hardlink", 0, s.S_IMODE(mode), first, stat)
+            return Entry(path, "file", stat.st_size, s.S_IMODE(mode), None, stat)
+        if s.S_ISLNK(mode):
+            return self._link(path, stat)
+        what = "FIFO" if s.S_ISFIFO(mode) else "socket" if s.S_ISSOCK(mode) else "device"
+        self._on_event(LeftOut(path=path, what=what))
+        return None
+
+    def _link(self, path: str, stat: os.stat_result) -> Entry:
+        try:
+            target = self._root.readlink(path)
+        except OSError as error:
+            raise SourceError(
+                f"the link {self._root.shown(path)} cannot be read: {error.strerror}",
+                hint="It changed while it was collected: run again when nothing writes to it.",
+            ) from error
+        return Entry(path, "symlink", 0, s.S_IMODE(stat.st_mode), target, stat)
+
+    def _first_name(self, path: str, stat: os.stat_result) -> str | None:
+        """Return the first kept name of a file, or None where this is the first.
+
+        A file is forgotten when all its names were seen, so that the walk holds only those whose
+        other names are still to come or lie outside.
+        """
+        key = (stat.st_dev, stat.st_ino)
+        first, to_come = self._linked.get(key, (None, stat.st_nlink))
+        if first is None:
+            self._linked[key] = (path, to_come - 1)
+        elif to_come > 1:
+            self._linked[key] = (first, to_come - 1)
+        else:
+            del self._linked[key]
+        return first

@@ -1,0 +1,117 @@
+"""The error tree. A class carries its kind and its exit code; a message what, where and what next.
+
+::
+
+    UploadError
+    ├── UsageError        2  an option, a URL or a pattern that does not parse, a missing context
+    ├── SourceError       3  a file that cannot be read, vanished, changed or cannot be archived
+    ├── SpoolError        4  no space, or a folder that cannot be written
+    ├── UnavailableError  5  the network or the store failed; the same call may work later
+    └── RefusedError      6  the store refuses; the same call will fail again
+    Interrupted (a BaseException, so that nothing swallows it)  128 + the signal's number
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from typing import ClassVar
+
+# Control characters (C0, DEL, C1), line separators that terminals obey, the marks that reverse
+# the direction of writing, and lone surrogates: bytes of a file name that are not UTF-8.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    r"""Return ``text`` with every character that a terminal could obey shown as an escape.
+
+    File names and the words of a server are data: ``"\x1b[2J"`` becomes ``"\\x1b[2J"``, and a byte
+    that is not UTF-8 (a surrogate escape, PEP 383) the byte that it stands for, ``"\\xff"``.
+    """
+    return _UNPRINTABLE.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # noqa: PLR2004  (the range of PEP 383)
+        return f"\\x{code - 0xDC00:02x}"
+    return match[0].encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+class UploadError(Exception):
+    """What every expected failure derives from.
+
+    Attributes:
+        message: what happened, and to which path or host. Never holds a URL's query.
+        hint: what to do next, or an empty string.
+        http_status: the store's answer, or None where there was none.
+        code: the store's own name for the error, such as ``AccessDenied``.
+        request_id: what the store's operators ask for.
+    """
+
+    kind: ClassVar[str]
+    exit_code: ClassVar[int]
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        http_status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.http_status = http_status
+        self.code = code
+        self.request_id = request_id
+
+
+class UsageError(UploadError):
+    """The call itself is wrong: nothing was read or sent."""
+
+    kind = "usage"
+    exit_code = 2
+
+
+class SourceError(UploadError):
+    """A file of the context cannot be read, vanished, changed while it was read."""
+
+    kind = "source"
+    exit_code = 3
+
+
+class SpoolError(UploadError):
+    """The archive cannot be written: no space, or no permission."""
+
+    kind = "spool"
+    exit_code = 4
+
+
+class UnavailableError(UploadError):
+    """The network or the store failed in a way that may pass."""
+
+    kind = "unavailable"
+    exit_code = 5
+
+
+class RefusedError(UploadError):
+    """The store refuses, or surely will: the same call will fail again."""
+
+    kind = "refused"
+    exit_code = 6
+
+
+class Interrupted(BaseException):
+    """A signal asks to stop. Raised by the command line's handlers, in the main thread."""
+
+    kind = "interrupted"
+
+    def __init__(self, signum: int) -> None:
+        self.exit_code = 128 + signum
+        self.message = f"stopped by {signal.Signals(signum).name}"
+        super().__init__(self.message)

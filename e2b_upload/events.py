@@ -1,0 +1,98 @@
+"""What the work tells whoever watches: frozen values, handed to the ``on_event`` callback.
+
+The callback runs in the thread that works, so it should return at once; an exception that it
+raises ends the work and reaches the caller. ``Progress`` comes about once a megabyte or once in
+256 entries, never once a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Step: TypeAlias = Literal["collect", "pack", "put"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A step begins.
+
+    Attributes:
+        step: which one.
+        total: bytes of content to pack or of archive to put; None where it is not known before.
+        target: where to, for the eye: the spool's folder, or the URL without its query.
+    """
+
+    step: Step
+    total: int | None = None
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a step has come.
+
+    Attributes:
+        step: which one.
+        done: bytes of content found or packed, or of archive put, since the step began.
+        entries: files, folders and links so far; 0 while putting.
+    """
+
+    step: Step
+    done: int
+    entries: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A step is done.
+
+    Attributes:
+        step: which one.
+        done: bytes of content or archive.
+        entries: files, folders and links.
+        seconds: wall time.
+        result: bytes of the archive that came of packing; 0 for the other steps.
+    """
+
+    step: Step
+    done: int
+    entries: int
+    seconds: float
+    result: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """Something in the context is not data and is not archived.
+
+    Attributes:
+        path: relative to the context, as ``Entry.path``.
+        what: ``FIFO``, ``socket`` or ``device``.
+    """
+
+    path: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redirected:
+    """The store sends the same PUT elsewhere (307 or 308), and it is followed.
+
+    Attributes:
+        http_status: 307 or 308.
+        target: where to, without its query.
+    """
+
+    http_status: int
+    target: str
+
+
+Event: TypeAlias = Started | Progress | Finished | LeftOut | Redirected
+OnEvent: TypeAlias = Callable[[Event], None]
+
+
+def ignore_events(event: Event) -> None:
+    """Watch nothing: the callback where the caller gave none."""
+    del event

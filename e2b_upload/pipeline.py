@@ -1,0 +1,353 @@
+"""The whole way: collect → pack → put. What the library offers, and what the command line calls.
+
+Each function is complete by itself. Nothing here prints, exits or reads the environment, but
+``TMPDIR`` and what requests reads for proxies and CA bundles.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import IO, TYPE_CHECKING, NamedTuple, TypeAlias, TypedDict
+
+from e2b_upload.archive.pack import Archive, pack_entries
+from e2b_upload.archive.spool import Spool
+from e2b_upload.context.collect import read_rules, walk
+from e2b_upload.context.root import Root
+from e2b_upload.errors import SpoolError, UsageError, printable
+from e2b_upload.events import Finished, Progress, Started, ignore_events
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from typing import Unpack
+
+    from e2b_upload.archive.pack import Compression
+    from e2b_upload.context.collect import Entry
+    from e2b_upload.events import OnEvent
+    from e2b_upload.transfer.presigned import PresignedUrl
+
+Path: TypeAlias = str | os.PathLike[str]
+
+_ENTRIES_AN_EVENT = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seconds:
+    """Wall time of each step.
+
+    Attributes:
+        collect: to read the rules and to open the context; the walk goes on while packing.
+        pack: until the archive was whole.
+        put: until the store had answered.
+    """
+
+    collect: float = 0.0
+    pack: float = 0.0
+    put: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What came of a build or a put.
+
+    Attributes:
+        url: where it was put, without its query; None where nothing was.
+        http_status: the store's answer; None where nothing was put.
+        attempts: how many requests it took, redirects not counted.
+        verified: the check that proved the stored bytes, or None where the answer proves nothing.
+        archive: what was packed and sent.
+        seconds: how long it took.
+    """
+
+    url: str | None = None
+    http_status: int | None = None
+    attempts: int = 0
+    verified: str | None = None
+    archive: Archive
+    seconds: Seconds = field(default_factory=Seconds)
+
+
+class PackOptions(TypedDict, total=False):
+    """What :func:`pack` and :func:`build` take beside their arguments; none is needed.
+
+    Attributes:
+        ignore_file: as for :func:`collect`.
+        no_ignore: as for :func:`collect`.
+        exclude: as for :func:`collect`.
+        follow_symlinks: as for :func:`collect`.
+        compression: ``fast``, ``default`` or ``small`` for gzip, ``none`` for a plain tar.
+        mtime: seconds since the epoch; a later time is written as this one, so that the same files
+            give the same bytes on every machine.
+        spool_dir: where the archive is written first. Default: the folder of ``output``, else
+            ``TMPDIR``, else a temporary folder that is on a disk.
+        count_first: walk the context twice, so that the progress of packing has a total.
+        on_event: told of progress and of what is left out.
+    """
+
+    ignore_file: Path | None
+    no_ignore: bool
+    exclude: Iterable[str]
+    follow_symlinks: bool
+    compression: Compression
+    mtime: int | None
+    spool_dir: Path | None
+    count_first: bool
+    on_event: OnEvent
+
+
+def collect(
+    context: Path,
+    *,
+    ignore_file: Path | None = None,
+    no_ignore: bool = False,
+    exclude: Iterable[str] = (),
+    follow_symlinks: bool = False,
+    on_event: OnEvent = ignore_events,
+) -> Iterator[Entry]:
+    """Return what would be archived of a context, one entry at a time, in a fixed order.
+
+    The patterns are those of Docker; the context's own root is no entry.
+
+    Args:
+        context: the directory.
+        ignore_file: read instead of ``context/.dockerignore``.
+        no_ignore: read no ignore file.
+        exclude: patterns after the file's.
+        follow_symlinks: what links point to, instead of the links. One that dangles or loops stays.
+        on_event: told of what is left out: FIFOs, sockets, devices.
+
+    Raises:
+        UsageError: at once, for a context that is no directory or a pattern that does not parse.
+        SourceError: while iterating, for a folder that cannot be listed.
+    """
+    root = Root(context)
+    rules = read_rules(root, ignore_file=ignore_file, no_ignore=no_ignore, exclude=exclude)
+    return walk(root, rules, follow_symlinks=follow_symlinks, on_event=on_event)
+
+
+def pack(context: Path, output: Path | IO[bytes], **options: Unpack[PackOptions]) -> Archive:
+    """Pack a context into a file, as a tar.gz.
+
+    The same files give the same bytes. A file that is there is replaced only by a whole archive.
+
+    Args:
+        context: the directory.
+        output: the file's path, or a file open for writing bytes.
+        options: see :class:`PackOptions`.
+
+    Raises:
+        UsageError: the context is no directory, or a pattern does not parse.
+        SourceError: a file cannot be read, or changed while it was read.
+        SpoolError: the output cannot be written.
+    """
+    with _packed(context, output, **options) as packed:
+        return packed.archive
+
+
+def put(
+    archive: Archive | Path,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    on_event: OnEvent = ignore_events,
+) -> Receipt:
+    """PUT an archive that exists to a presigned URL.
+
+    Args:
+        archive: a file's path, or what :func:`pack` returned.
+        url: the presigned URL.
+        headers: sent beside requests' own; not Content-Length and Transfer-Encoding.
+        on_event: told of progress.
+
+    Raises:
+        UsageError: a URL or header that cannot be used, or no such file.
+        UnavailableError: the network or the store failed; it may work later.
+        RefusedError: the store refuses.
+    """
+    from e2b_upload.transfer.presigned import checked_headers, parse
+
+    target, checked = parse(url), checked_headers(headers or {})
+    path = archive.path if isinstance(archive, Archive) else os.fspath(archive)
+    if path is None:
+        raise UsageError(
+            "the archive was not kept: there is no file to put",
+            hint="Pack it into a file, or let build do both.",
+        )
+    try:
+        file = open(path, "rb")  # noqa: SIM115  (closed by the with below)
+    except OSError as error:
+        raise UsageError(
+            f"the archive {printable(path)} cannot be opened: {error.strerror}",
+            hint="Name an archive that is there and may be read.",
+        ) from error
+    with file:
+        known = archive if isinstance(archive, Archive) else _measure(file, path)
+        return _put(file.fileno(), known, target, checked, on_event)
+
+
+def build(
+    context: Path,
+    url: str | None,
+    *,
+    output: Path | IO[bytes] | None = None,
+    headers: Mapping[str, str] | None = None,
+    dry_run: bool = False,
+    **options: Unpack[PackOptions],
+) -> Receipt:
+    """Pack a context into a spool that nothing can leave behind, and PUT it to a presigned URL.
+
+    Args:
+        context: the directory.
+        url: the presigned URL; None only for a dry run.
+        output: also keep the archive there.
+        headers: as for :func:`put`.
+        dry_run: do all but the PUT.
+        options: see :class:`PackOptions`.
+
+    Raises:
+        UploadError: as :func:`pack` and :func:`put`; URL and headers are looked at first.
+    """
+    from e2b_upload.transfer.presigned import checked_headers, parse
+
+    checked = checked_headers(headers or {})
+    target = parse(url) if url is not None else None
+    if target is None and not dry_run:
+        raise UsageError("there is no URL to put to", hint="Name one, or make it a dry run.")
+    with _packed(context, output, **options) as packed:
+        if target is None or dry_run:
+            return Receipt(archive=packed.archive, seconds=packed.seconds)
+        on_event = options.get("on_event", ignore_events)
+        receipt = _put(packed.spool.fileno(), packed.archive, target, checked, on_event)
+        return replace(receipt, seconds=replace(packed.seconds, put=receipt.seconds.put))
+
+
+class _Packed(NamedTuple):
+    spool: Spool
+    archive: Archive
+    seconds: Seconds
+
+
+@contextmanager
+def _packed(
+    context: Path,
+    output: Path | IO[bytes] | None,
+    *,
+    ignore_file: Path | None = None,
+    no_ignore: bool = False,
+    exclude: Iterable[str] = (),
+    follow_symlinks: bool = False,
+    compression: Compression = "default",
+    mtime: int | None = None,
+    spool_dir: Path | None = None,
+    count_first: bool = False,
+    on_event: OnEvent = ignore_events,
+) -> Iterator[_Packed]:
+    """Pack, keep the archive where it is wanted, and free the spool whatever happens."""
+    start = time.monotonic()
+    root = Root(context)
+    rules = read_rules(root, ignore_file=ignore_file, no_ignore=no_ignore, exclude=exclude)
+    file = _file_to_keep(output)
+    if spool_dir is None and file is not None:
+        spool_dir = os.path.dirname(file)
+    collected = time.monotonic()
+    with Spool(spool_dir) as spool:
+        total = None
+        if count_first:
+            uncounted = walk(root, rules, follow_symlinks=follow_symlinks, on_event=ignore_events)
+            total = _count(uncounted, on_event)
+        on_event(Started(step="pack", total=total, target=printable(root.path)))
+        archive = pack_entries(
+            walk(root, rules, follow_symlinks=follow_symlinks, on_event=on_event),
+            root,
+            spool,
+            compression=compression,
+            mtime=mtime,
+            follow_symlinks=follow_symlinks,
+            on_event=on_event,
+        )
+        if file is not None:
+            spool.keep(file)
+            archive = replace(archive, path=file)
+        elif isinstance(output, (str, os.PathLike)):
+            spool.copy_to_path(output)
+        elif output is not None:
+            spool.copy_to(output)
+        packed = time.monotonic()
+        yield _Packed(spool, archive, Seconds(collect=collected - start, pack=packed - collected))
+
+
+def _file_to_keep(output: Path | IO[bytes] | None) -> str | None:
+    """Return the regular file that an output names, through links; None for a stream.
+
+    A device or a FIFO is a stream: it is written to, and never replaced.
+    """
+    if not isinstance(output, (str, os.PathLike)):
+        return None
+    path = os.path.realpath(output)
+    if os.path.isdir(path):
+        raise SpoolError(
+            f"the archive cannot be kept as {printable(path)}: it is a folder",
+            hint="Name a file with -o.",
+        )
+    if os.path.exists(path) and not os.path.isfile(path):
+        return None
+    if not os.path.isdir(os.path.dirname(path)):
+        raise SpoolError(
+            f"the archive cannot be kept as {printable(path)}: there is no such folder",
+            hint="Create the folder, or name another file with -o.",
+        )
+    return path
+
+
+def _count(entries: Iterable[Entry], on_event: OnEvent) -> int:
+    """Return how many bytes of content there are. Nothing is kept of the walk."""
+    start = time.monotonic()
+    on_event(Started(step="collect"))
+    total = number = 0
+    for number, entry in enumerate(entries, start=1):
+        total += entry.size
+        if number % _ENTRIES_AN_EVENT == 0:
+            on_event(Progress(step="collect", done=total, entries=number))
+    seconds = time.monotonic() - start
+    on_event(Finished(step="collect", done=total, entries=number, seconds=seconds))
+    return total
+
+
+def _put(
+    descriptor: int,
+    archive: Archive,
+    url: PresignedUrl,
+    headers: Mapping[str, str],
+    on_event: OnEvent,
+) -> Receipt:
+    """PUT: the one place where the library goes to the network."""
+    from e2b_upload.transfer.put import put_once
+
+    start = time.monotonic()
+    answer = put_once(descriptor, url, headers=headers, on_event=on_event)
+    return Receipt(
+        url=url.shown,
+        http_status=answer.http_status,
+        attempts=1,
+        archive=archive,
+        seconds=Seconds(put=time.monotonic() - start),
+    )
+
+
+def _measure(file: IO[bytes], path: str) -> Archive:
+    """Return what can be known of an archive that is only a file."""
+    import hashlib
+
+    if not stat.S_ISREG(os.stat(file.fileno()).st_mode):
+        raise UsageError(
+            f"the archive {printable(path)} is not a regular file",
+            hint="Its length must be known before it is sent: write it to a file first.",
+        )
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    while data := file.read(1024 * 1024):
+        sha256.update(data)
+        md5.update(data)
+    return Archive(bytes=file.tell(), sha256=sha256.hexdigest(), md5=md5.hexdigest(), path=path)

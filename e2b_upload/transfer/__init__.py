@@ -1,0 +1,1 @@
+"""Where to: what a presigned URL says about itself, and one PUT to it."""

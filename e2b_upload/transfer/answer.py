@@ -1,0 +1,250 @@
+"""What an answer or a broken connection means: a failure with its kind, its words, a next step.
+
+Pure: values in, an error out. The store's words are shown, its URL's query never is.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import socket
+import ssl
+from dataclasses import dataclass
+from http.client import BadStatusLine, RemoteDisconnected
+from typing import TYPE_CHECKING
+
+import requests
+import urllib3
+
+from e2b_upload.errors import RefusedError, UnavailableError, UsageError, printable
+from e2b_upload.transfer.presigned import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from e2b_upload.errors import UploadError
+    from e2b_upload.transfer.presigned import PresignedUrl
+
+SUCCESS = frozenset({200, 201, 204})
+FOLLOWED = frozenset({307, 308})
+# Worth another attempt. All that is not named here is not.
+PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504, 509})
+PASSING_CODE = frozenset({"RequestTimeout", "SlowDown", "InternalError"})
+
+MAX_ANSWER_BYTES = 64 * 1024
+_MAX_WORDS = 500
+_REQUEST_ID = ("x-amz-request-id", "x-ms-request-id", "x-guploader-uploadid", "x-oss-request-id")
+
+_FRESH_URL = "Ask for a fresh URL: this one expired, or was not signed for this PUT."
+_HINT = {
+    "AccessDenied": _FRESH_URL,
+    "AuthenticationFailed": _FRESH_URL,
+    "AuthorizationFailure": _FRESH_URL,
+    "EntityTooLarge": "The store takes no object of this size in one PUT: send less.",
+    "ExpiredToken": _FRESH_URL,
+    "InvalidAccessKeyId": "The key that signed the URL is not valid there: sign with another.",
+    "MissingContentLength": "Something on the way took Content-Length out: look at the proxy.",
+    "NoSuchBucket": "Create the bucket, or sign a URL for one that exists.",
+    "NotImplemented": "The store does not support this request: is it a presigned PUT URL?",
+    "RequestTimeTooSkewed": "This machine's clock is wrong: set it and try again.",
+    "SignatureDoesNotMatch": (
+        "Send every header that was signed with -H, exactly as it was signed, "
+        "and the URL exactly as it was given."
+    ),
+}
+_HINT_STATUS = {
+    401: _FRESH_URL,
+    403: _FRESH_URL,
+    404: "Is the URL right? Nothing takes a PUT there.",
+    405: "Is it a URL for PUT? This one does not allow the method.",
+    407: "Put the proxy's user and password into HTTPS_PROXY, or go around it with NO_PROXY.",
+    411: "Something on the way took Content-Length out: look at the proxy.",
+    412: "A condition that was signed or sent with -H does not hold.",
+    413: "The store takes no object of this size in one PUT: send less.",
+    501: "The store does not support this request: is it a presigned PUT URL?",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a store answered.
+
+    Attributes:
+        http_status: the status line's number.
+        headers: names in lower case.
+        body: the beginning of it, ``MAX_ANSWER_BYTES`` at most.
+    """
+
+    http_status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def failure(answer: Answer, url: PresignedUrl) -> UploadError:
+    """Return the error that an answer other than success stands for."""
+    status = answer.http_status
+    code, words = _element(answer.body, "Code"), _element(answer.body, "Message")
+    request_id = _element(answer.body, "RequestId") or next(
+        (answer.headers[name][:_MAX_WORDS] for name in _REQUEST_ID if name in answer.headers), None
+    )
+    code, words, request_id = (text and url.redact(text) for text in (code, words, request_id))
+    told = ": ".join(filter(None, [" ".join(filter(None, [str(status), code])), words]))
+    if request_id:
+        told += f" (request id {request_id})"
+    kind: type[UploadError] = RefusedError
+    verb, hint = "refused", "The same request will be refused again: look at the URL."
+    if status in PASSING_STATUS or code in PASSING_CODE:
+        kind, verb, hint = UnavailableError, "failed", "It may pass: try again later."
+    if 300 <= status < 400:  # noqa: PLR2004
+        verb = f"redirected (to {redact_location(answer)}) and did not take"
+        hint = "The PUT is not sent on there: ask for a URL of the right endpoint or region."
+    hint = _HINT.get(code or "", _HINT_STATUS.get(status, hint))
+    return kind(
+        printable(f"{url.host} {verb} the upload to {url.shown}: {told}"),
+        hint=hint,
+        http_status=status,
+        code=code,
+        request_id=request_id,
+    )
+
+
+def redact_location(answer: Answer) -> str:
+    """Return where a redirect points, without its query."""
+    return printable(redact(answer.headers.get("location", "nowhere"))[:_MAX_WORDS])
+
+
+def broken(error: BaseException, url: PresignedUrl, progress: str) -> UploadError:
+    """Return the error that a request without an answer stands for.
+
+    Args:
+        error: what requests raised; its own words hold the URL and are not shown.
+        url: where to.
+        progress: how much was sent, for the message.
+    """
+    causes = list(_causes(error))
+
+    def caused_by(*kinds: type[BaseException]) -> BaseException | None:
+        return next((cause for cause in causes if isinstance(cause, kinds)), None)
+
+    if type(error) is OSError:  # requests: no such CA bundle
+        return UsageError(
+            printable(redact(str(error))),
+            hint="REQUESTS_CA_BUNDLE, or CURL_CA_BUNDLE, must name a file with certificates.",
+        )
+    if caused_by(
+        requests.exceptions.InvalidURL,
+        requests.exceptions.InvalidSchema,
+        requests.exceptions.InvalidHeader,
+        urllib3.exceptions.LocationParseError,
+        UnicodeError,
+    ):
+        return UsageError(
+            printable(f"{url.shown} cannot be requested: {url.redact(str(causes[-1]))}"),
+            hint="Look at the URL, at the headers, and at HTTPS_PROXY and its relatives.",
+        )
+    if certificate := caused_by(ssl.SSLCertVerificationError):
+        why = getattr(certificate, "verify_message", "") or str(certificate)
+        return RefusedError(
+            printable(f"the certificate of {url.host} does not verify: {why}"),
+            hint="Name the CA that signed it in REQUESTS_CA_BUNDLE, or look at the clock.",
+        )
+    if (proxy := caused_by(urllib3.exceptions.ProxyError)) is not None:
+        return _broken_proxy(proxy, causes, url)
+    return _broken_connection(causes, url, progress)
+
+
+def _broken_proxy(
+    proxy: BaseException, causes: list[BaseException], url: PresignedUrl
+) -> UploadError:
+    refusal = re.search(r"Tunnel connection failed: (\d{3})", " ".join(map(str, [proxy, *causes])))
+    if refusal is None:
+        return UnavailableError(
+            printable(f"the proxy on the way to {url.host} cannot be reached: {_words(causes)}"),
+            hint="Look at HTTPS_PROXY and HTTP_PROXY, or go around it with NO_PROXY.",
+        )
+    status = int(refusal[1])
+    kind = UnavailableError if status in PASSING_STATUS else RefusedError
+    return kind(
+        f"the proxy refused the way to {url.host}: {status}",
+        hint=_HINT_STATUS[407],
+        http_status=status,
+    )
+
+
+def _broken_connection(
+    causes: list[BaseException], url: PresignedUrl, progress: str
+) -> UploadError:
+    errors = urllib3.exceptions
+    words = _words(causes)
+
+    def caused_by(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
+
+    if caused_by(socket.gaierror, errors.NameResolutionError):
+        return UnavailableError(
+            printable(f"the name {url.host} cannot be resolved: {words}"),
+            hint="Is the host right, and is there a network?",
+        )
+    if caused_by(errors.NewConnectionError):  # urllib3 derives it from ConnectTimeoutError
+        return UnavailableError(
+            printable(f"no connection to {url.host}: {words}"),
+            hint="Are host and port right, and is the store up? Try again later.",
+        )
+    if caused_by(errors.ConnectTimeoutError):
+        return UnavailableError(
+            f"{url.host} does not answer: no connection in time",
+            hint="Is there a network, or a firewall on the way? Try again later.",
+        )
+    if caused_by(TimeoutError, errors.TimeoutError):
+        return UnavailableError(
+            f"the upload to {url.host} stalled after {progress}: no byte moved in time",
+            hint="Try again, or from a network with a better way there.",
+        )
+    for cause in causes:
+        if isinstance(cause, ssl.SSLError) and not isinstance(
+            cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+        ):
+            return RefusedError(
+                printable(f"no TLS with {url.host}: {cause.reason or cause}"),
+                hint="Is it https there at all? Or is the CA bundle no certificate file?",
+            )
+    return UnavailableError(
+        printable(f"the connection to {url.host} broke after {progress}: {words}"),
+        hint="Try again: nothing was stored, or what was there before.",
+    )
+
+
+def _words(causes: list[BaseException]) -> str:
+    """Return the plainest words among the causes: the system's, else what went wrong in HTTP."""
+    for cause in causes:
+        if isinstance(cause, OSError) and cause.strerror and cause.errno:
+            return cause.strerror
+    for cause in causes:
+        if isinstance(cause, RemoteDisconnected):
+            return "closed without an answer"
+        if isinstance(cause, BadStatusLine):
+            return "the answer is not HTTP"
+    return type(causes[-1]).__name__
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and all that it wraps, as requests and urllib3 do: in four ways."""
+    found: list[BaseException] = [error]
+    for cause in found:
+        yield cause
+        wrapped = (cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args)
+        found.extend(
+            inner
+            for inner in wrapped
+            if isinstance(inner, BaseException) and not any(inner is seen for seen in found)
+        )
+
+
+def _element(body: bytes, name: str) -> str | None:
+    """Return the text of an element of a store's XML error.
+
+    Not an XML parser: the answer comes from outside, and a search has no entities to expand.
+    """
+    text = body.decode("utf-8", "replace")
+    match = re.search(rf"<{name}>([^<]*)</{name}>", text)
+    return html.unescape(match[1]).strip()[:_MAX_WORDS] or None if match else None
