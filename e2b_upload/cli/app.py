@@ -67,9 +67,7 @@ def run(args: list[str]) -> int:
             except TyperException as error:
                 if not (message := error.format_message()):
                     return UsageError.exit_code  # no command: the help was shown instead
-                raise UsageError(
-                    printable(message), hint=f"See {PROGRAM} build --help."
-                ) from None
+                raise UsageError(printable(message), hint=f"See {PROGRAM} build --help.") from None
     except (UploadError, Interrupted) as error:
         return report.failed(error)
     except Exception as error:  # noqa: BLE001  (the edge)

@@ -170,6 +170,7 @@ class _Walk:
         # (device, inode) of files with several names → the first kept name, and the names to come.
         self._linked: dict[tuple[int, int], tuple[str, int]] = {}
         self._open = [_Folder(None, self._names(""), frozenset(), root.stat(""))]
+        self._above = root.parents() if follow_symlinks else frozenset()
 
     def entries(self) -> Iterator[Entry]:
         rules = self._rules
@@ -237,13 +238,14 @@ class _Walk:
             ) from error
 
     def _followed(self, path: str) -> os.stat_result | None:
-        """Return what a path leads to, or None where it dangles or leads back to a parent."""
+        """Return what a path leads to, or None where it dangles or leads to a folder it is in."""
         try:
             stat = self._root.stat(path)
         except OSError:
             return None
         identity = (stat.st_dev, stat.st_ino)
-        return None if any(f.identity == identity for f in self._open) else stat
+        loops = identity in self._above or any(f.identity == identity for f in self._open)
+        return None if loops else stat
 
     def _leaf(self, path: str, stat: os.stat_result) -> Entry | None:
         mode = stat.st_mode

@@ -150,10 +150,14 @@ class DockerPattern(RegexPattern):
         self.text = text
         self.kind, expression = _translate(text)
         self._bytes = os.fsencode(text)
+        # RE2's \C is any byte; Go's port of RE2 refuses it.
+        any_byte = "\\C" in expression.replace("\\\\", "")
         try:
-            compiled = re2.compile(expression, _re2_options())
+            compiled = None if any_byte else re2.compile(expression, _re2_options())
         except re2.error:
-            raise rule.refuse("does not parse as a regular expression of RE2") from None
+            compiled = None
+        if compiled is None:
+            raise rule.refuse("does not parse as a regular expression of RE2")
         super().__init__(compiled, include=not exception)
         self._search = compiled.search
 
@@ -203,8 +207,9 @@ def _translate(text: str) -> tuple[Kind, str]:
 
     Every kind has an expression, so that pathspec can run them all in one pass.
     """
+    text = _UNDECODABLE.sub("\ufffd", text)  # as Go reads such a byte
     # Go's text/scanner, which walks the pattern there, drops a byte-order mark at the front.
-    chars = _UNDECODABLE.sub("\ufffd", text.removeprefix(_BOM))
+    chars = text.removeprefix(_BOM)
     kind: Kind = "exact"
     out = ["^"]
     i = 0

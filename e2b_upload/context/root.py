@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pathlib
 from typing import TYPE_CHECKING, TypeVar
 
 from e2b_upload.errors import SourceError, UsageError, printable
@@ -53,6 +54,11 @@ class Root:
     def shown(self, path: str) -> str:
         """Return a path below the context as a message names it."""
         return printable(os.path.join(self.path, path))
+
+    def parents(self) -> frozenset[tuple[int, int]]:
+        """Return (device, inode) of each directory that the context lies in."""
+        parents = pathlib.Path(os.path.realpath(self._base)).parents
+        return frozenset((s.st_dev, s.st_ino) for s in map(os.stat, parents))
 
     def names(self, path: str) -> list[str]:
         """Return the names in a directory, sorted, so that the same tree has the same order."""

@@ -45,11 +45,11 @@ def test_an_expired_url_is_refused(s3: Seaweed) -> None:
 
 
 def test_a_signed_header_has_to_be_sent(s3: Seaweed) -> None:
-    url = s3.presign_put("typed", ContentType="application/gzip")
+    url = s3.presign_put("signed-header", ContentType="application/gzip")
     _assert_refused(_put(url, b"typed"), "SignatureDoesNotMatch")
-    assert not s3.exists("typed")
+    assert not s3.exists("signed-header")
     assert _put(url, b"typed", {"Content-Type": "application/gzip"}).ok
-    assert s3.get("typed") == b"typed"
+    assert s3.get("signed-header") == b"typed"
 
 
 def test_another_key_than_the_signed_one_is_refused(s3: Seaweed) -> None:

@@ -1,0 +1,229 @@
+"""The whole way, and that cleaning up never replaces what came of it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, cast
+
+import pytest
+
+import e2b_upload
+from e2b_upload import pipeline
+from e2b_upload.archive import spool as spool_module
+from e2b_upload.archive.pack import Archive
+from e2b_upload.archive.spool import Spool
+from e2b_upload.context import collect
+from e2b_upload.events import Event, Finished, LeftOut, Started
+from tests.support.rawserver import RawServer, answer, raw_server, reset_after
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    folder = tmp_path / "ctx"
+    (folder / "d").mkdir(parents=True)
+    (folder / "d/file").write_bytes(os.urandom(300_000))
+    return folder
+
+
+@pytest.fixture
+def spool_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def store() -> Iterator[RawServer]:
+    with raw_server(answer(200)) as server:
+        yield server
+
+
+@pytest.fixture
+def spools(monkeypatch: pytest.MonkeyPatch) -> list[Spool]:
+    """The spools that a build opens."""
+    opened: list[Spool] = []
+    real = Spool.__init__
+
+    def recording(self: Spool, folder: str | None = None) -> None:
+        real(self, folder)
+        opened.append(self)
+
+    monkeypatch.setattr(Spool, "__init__", recording)
+    return opened
+
+
+def is_closed(spool: Spool) -> bool:
+    try:
+        os.fstat(spool.fileno())
+    except OSError:
+        return True
+    return False
+
+
+def test_a_build_tells_what_it_did(context: Path, store: RawServer, spool_dir: Path) -> None:
+    events: list[Event] = []
+    receipt = e2b_upload.build(
+        context,
+        f"{store.url}/bucket/key?X-Amz-Signature=0123456789abcdef",
+        spool_dir=spool_dir,
+        count_first=True,
+        on_event=events.append,
+    )
+    assert receipt.url == f"{store.url}/bucket/key"
+    assert (receipt.http_status, receipt.attempts, receipt.verified) == (200, 1, None)
+    assert (receipt.archive.files, receipt.archive.directories) == (1, 1)
+    assert receipt.archive.content_bytes == 300_000
+    assert receipt.archive.path is None
+    assert store.requests[0].body_sha256 == receipt.archive.sha256
+    assert store.requests[0].body_bytes == receipt.archive.bytes
+    assert receipt.seconds.pack > 0
+    assert receipt.seconds.put > 0
+    started = [(event.step, event.total) for event in events if isinstance(event, Started)]
+    assert started == [
+        ("collect", None),
+        ("pack", 300_000),
+        ("put", receipt.archive.bytes),
+    ]
+    finished = [(event.step, event.entries) for event in events if isinstance(event, Finished)]
+    assert finished == [("collect", 2), ("pack", 2), ("put", 0)]
+
+
+def test_a_dry_run_needs_no_url_and_keeps_the_archive(context: Path, tmp_path: Path) -> None:
+    receipt = e2b_upload.build(context, None, dry_run=True, output=tmp_path / "a.tgz")
+    assert (receipt.url, receipt.http_status, receipt.attempts) == (None, None, 0)
+    assert receipt.archive.path == str(tmp_path / "a.tgz")
+    assert (tmp_path / "a.tgz").stat().st_size == receipt.archive.bytes
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        (answer(403), e2b_upload.RefusedError),
+        (answer(503), e2b_upload.UnavailableError),
+        (reset_after(1000), e2b_upload.UnavailableError),
+    ],
+)
+def test_the_spool_is_gone_after_a_refusal(
+    context: Path,
+    spool_dir: Path,
+    spools: list[Spool],
+    script: object,
+    error: type[e2b_upload.UploadError],
+) -> None:
+    with raw_server(script) as store, pytest.raises(error):  # type: ignore[arg-type]
+        e2b_upload.build(context, store.url + "/k", spool_dir=spool_dir)
+    assert [is_closed(spool) for spool in spools] == [True]
+    assert list(spool_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize("step", ["pack", "put"])
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, ZeroDivisionError])
+def test_the_spool_is_gone_after_an_exception_at_any_step(
+    context: Path, spool_dir: Path, spools: list[Spool], step: str, raised: type[BaseException]
+) -> None:
+    def fail(event: Event) -> None:
+        if not isinstance(event, LeftOut) and getattr(event, "step", "") == step:
+            raise raised
+
+    with raw_server(answer(200)) as store, pytest.raises(raised):
+        e2b_upload.build(context, store.url + "/k", spool_dir=spool_dir, on_event=fail)
+    assert [is_closed(spool) for spool in spools] == [True]
+    assert list(spool_dir.iterdir()) == []
+
+
+def break_close(monkeypatch: pytest.MonkeyPatch, spools: list[Spool]) -> list[int]:
+    """Let the spool's close fail as a dying disk's would, after the descriptor is free."""
+    failed: list[int] = []
+
+    class Closing:
+        def __getattr__(self, name: str) -> object:
+            return getattr(os, name)
+
+        def close(self, descriptor: int) -> None:
+            os.close(descriptor)
+            if any(spool.fileno() == descriptor for spool in spools):
+                failed.append(descriptor)
+                raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(spool_module, "os", Closing())
+    return failed
+
+
+def test_a_spool_that_fails_to_close_after_a_200_is_a_success(
+    context: Path, store: RawServer, spools: list[Spool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = break_close(monkeypatch, spools)
+    assert e2b_upload.build(context, store.url + "/k").http_status == 200
+    assert len(failed) == 1
+
+
+def test_after_a_failure_the_first_error_is_the_one_reported(
+    context: Path, spools: list[Spool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = break_close(monkeypatch, spools)
+    with raw_server(answer(403)) as store, pytest.raises(e2b_upload.RefusedError):
+        e2b_upload.build(context, store.url + "/k")
+    assert len(failed) == 1
+
+
+def test_a_wrong_url_or_header_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    missing = tmp_path / "no"
+    with pytest.raises(e2b_upload.UsageError, match="https:// or http://"):
+        e2b_upload.build(missing, "ftp://host/key")
+    with pytest.raises(e2b_upload.UsageError, match="Content-Length"):
+        e2b_upload.build(missing, "http://host/key", headers={"Content-Length": "3"})
+    with pytest.raises(e2b_upload.UsageError, match="no URL"):
+        e2b_upload.build(missing, None)
+
+
+def test_an_unknown_option_is_a_type_error(context: Path) -> None:
+    with pytest.raises(TypeError, match="colour"):
+        e2b_upload.build(context, None, dry_run=True, colour="red")  # type: ignore[call-arg]
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_packing(
+    context: Path, tmp_path: Path
+) -> None:
+    for output in (tmp_path, tmp_path / "no/file"):
+        with pytest.raises(e2b_upload.SpoolError, match=str(output)):
+            e2b_upload.pack(context, output)
+
+
+def test_an_output_may_be_a_link_a_device_or_an_open_file(context: Path, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real/a.tgz")
+    archive = e2b_upload.pack(context, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real/a.tgz").stat().st_size == archive.bytes
+    assert e2b_upload.pack(context, os.devnull).sha256 == archive.sha256
+    assert not os.path.isfile(os.devnull)
+    with open(tmp_path / "open", "wb") as stream:
+        assert e2b_upload.pack(context, stream).path is None
+    assert (tmp_path / "open").read_bytes() == (tmp_path / "real/a.tgz").read_bytes()
+
+
+def test_put_needs_a_regular_file_that_is_there(tmp_path: Path) -> None:
+    with pytest.raises(e2b_upload.UsageError, match="cannot be opened"):
+        e2b_upload.put(tmp_path / "no", "http://host/key")
+    with pytest.raises(e2b_upload.UsageError, match="not a regular file"):
+        e2b_upload.put(os.devnull, "http://host/key")
+    gone = Archive(bytes=1, sha256="", md5="")
+    with pytest.raises(e2b_upload.UsageError, match="not kept"):
+        e2b_upload.put(gone, "http://host/key")
+
+
+def test_pack_consumes_the_walk_as_it_goes(context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No list of a context of a million files: each entry is packed before the next is found."""
+    order: list[str] = []
+    real_walk = collect.walk
+
+    def walk(*args: object, **options: object) -> Iterator[e2b_upload.Entry]:
+        for entry in real_walk(*args, **options):  # type: ignore[arg-type]
+            order.append(f"found {entry.path}")
+            yield entry
+            order.append(f"packed {entry.path}")
+
+    monkeypatch.setattr(pipeline, "walk", walk)
+    with open(os.devnull, "wb") as nowhere:
+        e2b_upload.pack(context, cast("IO[bytes]", nowhere))
+    assert order == ["found d", "packed d", "found d/file", "packed d/file"]
