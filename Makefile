@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint dist check bench clean
+.PHONY: help demo test lint dist check bench picture clean
 .DEFAULT_GOAL := help
 
 help: ## show what can be made
@@ -12,7 +12,7 @@ help: ## show what can be made
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed, and $(PYTHON) is " + v + ": make PYTHON=/path/to/python3.11")'
-	$(PYTHON) -m venv --clear $(VENV)
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $(READY)
@@ -32,8 +32,11 @@ lint: $(READY) ## check style, types and who imports whom
 dist: $(READY) ## build the wheel and sdist, and run the console script from a clean environment
 	@sh tests/dist.sh $(BIN)/python
 
-bench: $(READY) ## measure the memory and time of a 4 GiB build
-	@$(BIN)/python -m tests.bench.memory
+bench: $(READY) ## measure the memory of a 4 GiB build into a real S3 server
+	@$(BIN)/python -m tests.bench.memory $(ARGS)
+
+picture: $(READY) ## make docs/at-work.svg anew
+	@$(BIN)/python -m docs.picture >/dev/null
 
 check: lint test dist ## all that has to hold before a commit
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.progress import Progress as RichProgress
+    from rich.progress import ProgressColumn
 
     from e2b_upload.cli.report import Report
     from e2b_upload.events import Event, OnEvent, Step
@@ -32,7 +33,7 @@ def watch(report: Report, style: Style) -> Iterator[OnEvent]:
     elif style == "plain":
         yield _Lines(report)
     else:
-        with _bar(report.color) as bar:
+        with _bar(color=report.color) as bar:
             yield _Bar(report, bar)
 
 
@@ -136,24 +137,28 @@ class _Bar(_Watcher):
 
 
 @contextmanager
-def _bar(color: bool) -> Iterator[RichProgress]:  # noqa: FBT001
+def _bar(*, color: bool) -> Iterator[RichProgress]:
     from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True, no_color=not color, force_terminal=True)
+    with Progress(*_columns(), console=console, transient=True, refresh_per_second=10) as bar:
+        yield bar
+
+
+def _columns() -> tuple[ProgressColumn, ...]:
     from rich.progress import (
         BarColumn,
         DownloadColumn,
-        Progress,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
 
-    console = Console(stderr=True, no_color=not color, force_terminal=True)
-    columns = (
+    return (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=console, transient=True, refresh_per_second=10) as bar:
-        yield bar
