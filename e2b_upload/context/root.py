@@ -17,7 +17,7 @@ T = TypeVar("T")
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_DIRECTORY", 0)
 # Never through a link that was a file a moment ago, and never waiting for a FIFO's writer.
 _READ = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_NONBLOCK", 0)
-_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_READ_NO_LINK = _READ | getattr(os, "O_NOFOLLOW", 0)
 _PARTS_A_STEP = 10  # ten names of 255 bytes are well below PATH_MAX
 
 
@@ -60,41 +60,52 @@ class Root:
         parents = pathlib.Path(os.path.realpath(self._base)).parents
         return frozenset((s.st_dev, s.st_ino) for s in map(os.stat, parents))
 
+    # Each asks directly first: one call a file, and there may be millions.
+
     def names(self, path: str) -> list[str]:
         """Return the names in a directory, sorted, so that the same tree has the same order."""
-        names = self._below(path, os.listdir, self._list_at)
+        try:
+            names = os.listdir(self._base + path)
+        except OSError as error:
+            names = self._in_steps(error, path, self._list_at)
         names.sort()
         return names
 
     def lstat(self, path: str) -> os.stat_result:
         """Return what a path is, a link being a link."""
-        return self._below(
-            path, os.lstat, lambda name, at: os.stat(name, dir_fd=at, follow_symlinks=False)
-        )
+        try:
+            return os.lstat(self._base + path)
+        except OSError as error:
+            return self._in_steps(
+                error, path, lambda name, at: os.stat(name, dir_fd=at, follow_symlinks=False)
+            )
 
     def stat(self, path: str) -> os.stat_result:
         """Return what a path leads to."""
-        return self._below(path, os.stat, lambda name, at: os.stat(name, dir_fd=at))
+        try:
+            return os.stat(self._base + path)
+        except OSError as error:
+            return self._in_steps(error, path, lambda name, at: os.stat(name, dir_fd=at))
 
     def readlink(self, path: str) -> str:
         """Return where a link points, as it is written in it."""
-        return self._below(path, _readlink, lambda name, at: os.readlink(name, dir_fd=at))
+        try:
+            return os.readlink(self._base + path)
+        except OSError as error:
+            return self._in_steps(error, path, lambda name, at: os.readlink(name, dir_fd=at))
 
     def open(self, path: str, *, follow: bool) -> int:
         """Return a descriptor to read a file from; a link is followed only where asked."""
-        flags = _READ if follow else _READ | _NOFOLLOW
-        return self._below(
-            path,
-            lambda full: os.open(full, flags),
-            lambda name, at: os.open(name, flags, dir_fd=at),
-        )
-
-    def _below(self, path: str, call: Callable[[str], T], call_at: Callable[[str, int], T]) -> T:
+        flags = _READ if follow else _READ_NO_LINK
         try:
-            return call(self._base + path)
+            return os.open(self._base + path, flags)
         except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:
-                raise
+            return self._in_steps(error, path, lambda name, at: os.open(name, flags, dir_fd=at))
+
+    def _in_steps(self, error: OSError, path: str, call_at: Callable[[str, int], T]) -> T:
+        """Walk a path that was too long for one call; any other error is raised again."""
+        if error.errno != errno.ENAMETOOLONG:
+            raise error
         parts = path.split("/")
         at = os.open(self._base, _FOLDER)
         try:
@@ -114,7 +125,3 @@ class Root:
             return os.listdir(folder)
         finally:
             os.close(folder)
-
-
-def _readlink(path: str) -> str:
-    return os.readlink(path)
