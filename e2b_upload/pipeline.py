@@ -327,9 +327,9 @@ def _put(
     from e2b_upload.transfer.put import put_once
 
     start = time.monotonic()
-    answer = put_once(descriptor, url, headers=headers, on_event=on_event)
+    answer, final = put_once(descriptor, url, headers=headers, on_event=on_event)
     return Receipt(
-        url=url.shown,
+        url=final.shown,
         http_status=answer.http_status,
         attempts=1,
         archive=archive,

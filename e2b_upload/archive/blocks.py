@@ -40,7 +40,7 @@ def default_threads() -> int:
 
 
 class BlockWriter:
-    """What the archive's bytes are written to, in pieces of any size or straight from a file.
+    """What the archive's bytes are written to, in pieces of any size or read straight into it.
 
     Used as a context manager: leaving it normally writes what is left and the archive's end,
     leaving it with an exception stops all threads and writes no more.
@@ -69,6 +69,8 @@ class BlockWriter:
         self._given: SimpleQueue[tuple[Future[Encoded], bytearray] | None] = SimpleQueue()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="deflate")
         self._writer = threading.Thread(target=self._write_in_order, name="spool", daemon=True)
+        # Not Thread.join(): one that a signal interrupts takes the thread for ended (bpo-45274).
+        self._written = threading.Event()
         self._failure: BaseException | None = None
         self._whole = NOTHING
         self._window = b""
@@ -94,20 +96,24 @@ class BlockWriter:
                 self._give()
         finally:
             self._given.put(None)
-            self._join()
-            self._pool.shutdown(cancel_futures=True)
+            try:
+                self._wait_for_writer()
+            finally:
+                self._pool.shutdown(cancel_futures=True)
         if error is None:
             self._raise_failure()
             self._write(self._codec.tail(self._whole))
 
-    def _join(self) -> None:
-        """Wait for the writer: it must not write to a descriptor that its owner has closed."""
+    def _wait_for_writer(self) -> None:
+        """Wait until nothing is written any more: the descriptor's owner will close it next."""
         try:
-            self._writer.join()
+            self._written.wait()
         except BaseException as interruption:
             self._failure = self._failure or interruption
-            self._writer.join()
+            self._written.wait()
             raise
+        finally:
+            self._writer.join()
 
     def write(self, data: bytes) -> None:
         """Append bytes."""
@@ -123,27 +129,20 @@ class BlockWriter:
             self._append(part[:room])
             self._append(part[room:])
 
-    def read_from(self, descriptor: int, size: int) -> int:
-        """Append what a file holds, and return how much: less than ``size`` at its end."""
-        left = size
-        while left:
-            end = min(self._filled + left, BLOCK_BYTES)
-            count = os.readv(descriptor, [self._view[self._filled : end]])
-            if not count:
-                break
-            left -= count
-            self._filled += count
-            if self._filled == BLOCK_BYTES:
-                self._give()
-                self._take()
-        return size - left
+    def room(self, most: int) -> memoryview:
+        """Return where up to ``most`` bytes go next, to be read into: at least one."""
+        return self._view[self._filled : self._filled + most]
 
-    def _append(self, part: bytes) -> None:
-        self._block[self._filled : self._filled + len(part)] = part
-        self._filled += len(part)
+    def advance(self, count: int) -> None:
+        """Append the first ``count`` bytes of what :meth:`room` returned."""
+        self._filled += count
         if self._filled == BLOCK_BYTES:
             self._give()
             self._take()
+
+    def _append(self, part: bytes) -> None:
+        self._block[self._filled : self._filled + len(part)] = part
+        self.advance(len(part))
 
     def _take(self) -> None:
         self._block = self._free.get()
@@ -174,3 +173,4 @@ class BlockWriter:
             except BaseException as error:  # noqa: BLE001  (raised again by the filling thread)
                 self._failure = self._failure or error
             self._free.put(block)
+        self._written.set()

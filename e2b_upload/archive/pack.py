@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat as s
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -27,7 +26,6 @@ Compression: TypeAlias = Literal["fast", "default", "small", "none"]
 # Levels of ISA-L. Its 0 is left out: it grows random data by 23%.
 _LEVEL = {"fast": 1, "default": 2, "small": 3}
 _ENTRIES_AN_EVENT = 256
-_CHANGED = "Run again when nothing writes to it, or exclude it in .dockerignore."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,19 +82,16 @@ def pack_entries(
     """
     start = time.monotonic()
     counts = {"file": 0, "directory": 0, "symlink": 0, "hardlink": 0}
-    content = number = 0
+    number = 0
 
     def report() -> None:
-        on_event(Progress(step="pack", done=content, entries=number))
+        on_event(Progress(step="pack", done=packing.content, entries=number))
 
     codec: Codec = Plain() if compression == "none" else Gzip(_LEVEL[compression])
     with BlockWriter(codec, spool.write, threads=default_threads(), on_block=report) as out:
+        packing = _Packing(root, out, mtime, follow_symlinks=follow_symlinks)
         for number, entry in enumerate(entries, start=1):
-            if entry.type == "file":
-                _write_file(entry, root, out, mtime, follow=follow_symlinks)
-                content += entry.size
-            else:
-                out.write(tar.header(entry, mtime))
+            packing.add(entry)
             counts[entry.type] += 1
             if number % _ENTRIES_AN_EVENT == 0:
                 report()
@@ -109,12 +104,12 @@ def pack_entries(
         directories=counts["directory"],
         symlinks=counts["symlink"],
         hardlinks=counts["hardlink"],
-        content_bytes=content,
+        content_bytes=packing.content,
     )
     on_event(
         Finished(
             step="pack",
-            done=content,
+            done=packing.content,
             entries=number,
             seconds=time.monotonic() - start,
             result=archive.bytes,
@@ -123,50 +118,69 @@ def pack_entries(
     return archive
 
 
-def _write_file(
-    entry: Entry, root: Root, out: BlockWriter, mtime: int | None, *, follow: bool
-) -> None:
-    """Write a regular file, and make sure that it stood still meanwhile."""
-    try:
-        descriptor = root.open(entry.path, follow=follow)
-    except OSError as error:
-        raise SourceError(
-            f"{root.shown(entry.path)} cannot be opened: {error.strerror}",
-            hint="Make it readable for this user, or exclude it in .dockerignore.",
-        ) from error
-    try:
-        before = os.fstat(descriptor)
+class _Packing:
+    """One archive while it is written."""
+
+    def __init__(
+        self, root: Root, out: BlockWriter, mtime: int | None, *, follow_symlinks: bool
+    ) -> None:
+        self._root = root
+        self._out = out
+        self._mtime = mtime
+        self._follow = follow_symlinks
+        self.content = 0
+
+    def add(self, entry: Entry) -> None:
+        """Write an entry, and make sure that a file stood still meanwhile."""
+        if entry.type != "file":
+            self._out.write(tar.header(entry, self._mtime))
+            return
+        descriptor = self._open(entry)
+        try:
+            self._out.write(tar.header(entry, self._mtime))
+            count = self._read(entry, descriptor)
+            self._out.write(tar.padding(entry.size))
+            after = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
         found = entry.stat
         if (
-            before.st_mtime_ns != found.st_mtime_ns
-            or before.st_size != found.st_size
-            or before.st_ino != found.st_ino
-            or before.st_dev != found.st_dev
-            or not s.S_ISREG(before.st_mode)
-        ):
-            raise SourceError(
-                f"{root.shown(entry.path)} changed between collecting and reading it",
-                hint=_CHANGED,
-            )
-        out.write(tar.header(entry, mtime))
-        count = out.read_from(descriptor, entry.size)
-        after = os.fstat(descriptor)
-        if (
             count != entry.size
-            or after.st_ctime_ns != before.st_ctime_ns
-            or after.st_mtime_ns != before.st_mtime_ns
-            or after.st_size != before.st_size
+            or after.st_mtime_ns != found.st_mtime_ns
+            or after.st_ctime_ns != found.st_ctime_ns
+            or after.st_size != found.st_size
+            or after.st_ino != found.st_ino
+            or after.st_dev != found.st_dev
         ):
             raise SourceError(
-                f"{root.shown(entry.path)} changed while it was read "
+                f"{self._root.shown(entry.path)} changed while it was packed "
                 f"({entry.size} bytes before, {after.st_size} after)",
-                hint=_CHANGED,
+                hint="Run again when nothing writes to it, or exclude it in .dockerignore.",
             )
-        out.write(tar.padding(entry.size))
-    except OSError as error:
-        raise SourceError(
-            f"{root.shown(entry.path)} cannot be read: {error.strerror}",
-            hint="Exclude it in .dockerignore, or look at the disk.",
-        ) from error
-    finally:
-        os.close(descriptor)
+
+    def _open(self, entry: Entry) -> int:
+        try:
+            return self._root.open(entry.path, follow=self._follow)
+        except OSError as error:
+            raise SourceError(
+                f"{self._root.shown(entry.path)} cannot be opened: {error.strerror}",
+                hint="Make it readable for this user, or exclude it in .dockerignore.",
+            ) from error
+
+    def _read(self, entry: Entry, descriptor: int) -> int:
+        """Append as much as a file was said to hold, and return how much it held."""
+        left = entry.size
+        while left:
+            try:
+                count = os.readv(descriptor, [self._out.room(left)])
+            except OSError as error:
+                raise SourceError(
+                    f"{self._root.shown(entry.path)} cannot be read: {error.strerror}",
+                    hint="Exclude it in .dockerignore, or look at the disk.",
+                ) from error
+            if not count:
+                break
+            left -= count
+            self.content += count
+            self._out.advance(count)
+        return entry.size - left

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 # On most systems of today /tmp is a tmpfs: an archive there would be in memory. /var/tmp outlives a
 # restart by the Filesystem Hierarchy Standard, so it is on a disk.
 _ON_DISK = "/var/tmp"  # noqa: S108  (the file made there has no name that could be guessed)
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a limit on the size of files is met",
+}
 # What open(2) says of O_TMPFILE on a file system or kernel that does not know it.
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
 _COPY_BYTES = 1024 * 1024
@@ -108,7 +112,9 @@ class Spool:
                 self._written += count
                 rest = rest[count:]
         except OSError as error:
-            raise self._failed(self.folder, error) from error
+            so_far = f"{self._written} bytes of it are"
+            doing = f"spooled in {printable(self.folder)} ({so_far})"
+            raise _failed(doing, self.folder, error) from error
         self._sha256.update(data)
         self._md5.update(data)
 
@@ -121,18 +127,21 @@ class Spool:
         final = os.fspath(path)
         folder, name = os.path.split(os.path.abspath(final))
         # Hidden, and never the same: two builds may write one name at once.
-        partial = os.path.join(folder, f".{name[:200]}.{secrets.token_hex(4)}.part")
+        partial = f".e2b-upload.{secrets.token_hex(8)}.part"
         try:
+            at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                if not self._link(partial):
-                    self._copy(partial)
-                os.replace(partial, final)
+                if not self._link(partial, at):
+                    self._copy(partial, at)
+                os.replace(partial, name, src_dir_fd=at, dst_dir_fd=at)
             except BaseException:
                 with contextlib.suppress(OSError):
-                    os.unlink(partial)
+                    os.unlink(partial, dir_fd=at)
                 raise
+            finally:
+                os.close(at)
         except OSError as error:
-            raise self._failed(final, error) from error
+            raise _failed(f"kept as {printable(final)}", folder, error) from error
 
     def copy_to(self, stream: IO[bytes]) -> None:
         """Write the archive to an open file, such as standard output.
@@ -141,7 +150,9 @@ class Spool:
             OSError: as that file does; a closed pipe is BrokenPipeError.
         """
         for piece in self._pieces():
-            stream.write(piece)
+            rest = memoryview(piece)
+            while rest:  # a raw stream may take less than it is given
+                rest = rest[stream.write(rest) :]
         stream.flush()
 
     def copy_to_path(self, path: str | os.PathLike[str]) -> None:
@@ -154,12 +165,14 @@ class Spool:
             with open(path, "wb") as stream:
                 self.copy_to(stream)
         except OSError as error:
-            raise self._failed(os.fspath(path), error) from error
+            raise _failed(f"written to {printable(os.fspath(path))}", None, error) from error
 
     def close(self) -> None:
         """Free the file. Never fails: whatever the build came to stands by now."""
-        with contextlib.suppress(OSError):
-            os.close(self._descriptor)
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
     def _open(self) -> int:
         if flag := getattr(os, "O_TMPFILE", 0):
@@ -176,19 +189,21 @@ class Spool:
         with tempfile.TemporaryFile(dir=self.folder, buffering=0) as file:
             return os.dup(file.fileno())
 
-    def _link(self, path: str) -> bool:
+    def _link(self, name: str, at: int) -> bool:
         """Name the file itself, on its own file system and where the kernel can."""
         if not self._linkable:
             return False
         os.fsync(self._descriptor)
         try:
-            os.link(f"/proc/self/fd/{self._descriptor}", path, follow_symlinks=True)
+            # With a folder's descriptor Python calls linkat(2), which can follow /proc's link.
+            os.link(f"/proc/self/fd/{self._descriptor}", name, dst_dir_fd=at, follow_symlinks=True)
         except OSError:
             return False  # another file system, or no /proc: a copy does it
         return True
 
-    def _copy(self, path: str) -> None:
-        with open(path, "xb") as file:
+    def _copy(self, name: str, at: int) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with open(os.open(name, flags, 0o666, dir_fd=at), "wb") as file:
             self.copy_to(file)
             os.fsync(file.fileno())
 
@@ -198,25 +213,24 @@ class Spool:
             offset += len(piece)
             yield piece
 
-    def _failed(self, where: str, error: OSError) -> SpoolError:
-        if error.errno not in _FULL:
-            return SpoolError(
-                f"the archive cannot be written to {printable(where)}: {error.strerror}",
-                hint="Choose another folder with --spool-dir, or another file with -o.",
-            )
-        reason = {
-            errno.EDQUOT: "the disk quota is used up",
-            errno.EFBIG: "a limit on the size of files was met",
-        }.get(error.errno or 0, "the disk is full")
+
+def _failed(doing: str, folder: str | None, error: OSError) -> SpoolError:
+    """Return the error of an archive that cannot be ``doing``: "kept as …", "spooled in …"."""
+    why = _FULL.get(error.errno or 0)
+    if why is None:
         return SpoolError(
-            f"{reason} in {printable(where)}: {self._written} bytes of the archive were written"
-            f"{_free_bytes(where)}",
-            hint="Free some space, or choose a folder on another disk with --spool-dir.",
+            f"the archive cannot be {doing}: {error.strerror}",
+            hint="Choose another folder with --spool-dir, or another file with -o.",
         )
+    free = _free_bytes(folder) if folder is not None else ""
+    return SpoolError(
+        f"the archive cannot be {doing}: {why}{free}",
+        hint="Free some space, or choose a folder on another disk with --spool-dir.",
+    )
 
 
 def _free_bytes(path: str) -> str:
     try:
-        return f", {shutil.disk_usage(path).free} are free"
+        return f", {shutil.disk_usage(path).free} bytes are free"
     except OSError:
         return ""

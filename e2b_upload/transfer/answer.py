@@ -17,7 +17,7 @@ import requests
 import urllib3
 
 from e2b_upload.errors import RefusedError, UnavailableError, UsageError, printable
-from e2b_upload.transfer.presigned import redact
+from e2b_upload.transfer.presigned import REDACTED, redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,7 +32,8 @@ PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504, 509})
 PASSING_CODE = frozenset({"RequestTimeout", "SlowDown", "InternalError"})
 
 MAX_ANSWER_BYTES = 64 * 1024
-_MAX_WORDS = 500
+_MAX_WORDS = 500  # characters of a store's text that are shown
+_MAX_ELEMENT = 4096  # and that are looked at
 _REQUEST_ID = ("x-amz-request-id", "x-ms-request-id", "x-guploader-uploadid", "x-oss-request-id")
 
 _FRESH_URL = "Ask for a fresh URL: this one expired, or was not signed for this PUT."
@@ -83,11 +84,14 @@ class Answer:
 def failure(answer: Answer, url: PresignedUrl) -> UploadError:
     """Return the error that an answer other than success stands for."""
     status = answer.http_status
-    code, words = _element(answer.body, "Code"), _element(answer.body, "Message")
-    request_id = _element(answer.body, "RequestId") or next(
-        (answer.headers[name][:_MAX_WORDS] for name in _REQUEST_ID if name in answer.headers), None
+    # Redacted before anything is cut out of it: half a secret would not be found.
+    text = url.redact(answer.body.decode("utf-8", "replace"))
+    code, words, request_id = (
+        _element(text, name, url) for name in ("Code", "Message", "RequestId")
     )
-    code, words, request_id = (text and url.redact(text) for text in (code, words, request_id))
+    if request_id is None:
+        named = (answer.headers[name] for name in _REQUEST_ID if name in answer.headers)
+        request_id = url.redact(next(named, ""))[:_MAX_WORDS] or None
     told = ": ".join(filter(None, [" ".join(filter(None, [str(status), code])), words]))
     if request_id:
         told += f" (request id {request_id})"
@@ -110,7 +114,8 @@ def failure(answer: Answer, url: PresignedUrl) -> UploadError:
 
 def redact_location(answer: Answer) -> str:
     """Return where a redirect points, without its query."""
-    return printable(redact(answer.headers.get("location", "nowhere"))[:_MAX_WORDS])
+    where, query, _ = (answer.headers.get("location") or "nowhere").partition("?")
+    return printable(redact(where[:_MAX_WORDS]) + (REDACTED if query else ""))
 
 
 def broken(error: BaseException, url: PresignedUrl, progress: str) -> UploadError:
@@ -126,21 +131,24 @@ def broken(error: BaseException, url: PresignedUrl, progress: str) -> UploadErro
     def caused_by(*kinds: type[BaseException]) -> BaseException | None:
         return next((cause for cause in causes if isinstance(cause, kinds)), None)
 
-    if type(error) is OSError:  # requests: no such CA bundle
+    if caused_by(urllib3.exceptions.InvalidHeader):  # the answer's; requests has one of its own
+        return _broken_connection(causes, url, progress)
+    if type(error) is OSError:
         return UsageError(
-            printable(redact(str(error))),
+            printable(redact(str(error))),  # requests' own: no such CA bundle
             hint="REQUESTS_CA_BUNDLE, or CURL_CA_BUNDLE, must name a file with certificates.",
         )
-    if caused_by(
+    if isinstance(error, TypeError) or caused_by(
         requests.exceptions.InvalidURL,
         requests.exceptions.InvalidSchema,
         requests.exceptions.InvalidHeader,
         urllib3.exceptions.LocationParseError,
         UnicodeError,
     ):
+        # Without the library's words: they may hold a proxy's password.
         return UsageError(
-            printable(f"{url.shown} cannot be requested: {url.redact(str(causes[-1]))}"),
-            hint="Look at the URL, at the headers, and at HTTPS_PROXY and its relatives.",
+            f"{url.shown} cannot be requested: the proxy's address, or the URL, does not parse",
+            hint="Look at HTTPS_PROXY, HTTP_PROXY and ALL_PROXY; socks5:// needs the extra socks.",
         )
     if certificate := caused_by(ssl.SSLCertVerificationError):
         why = getattr(certificate, "verify_message", "") or str(certificate)
@@ -240,11 +248,13 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         )
 
 
-def _element(body: bytes, name: str) -> str | None:
+def _element(text: str, name: str, url: PresignedUrl) -> str | None:
     """Return the text of an element of a store's XML error.
 
     Not an XML parser: the answer comes from outside, and a search has no entities to expand.
     """
-    text = body.decode("utf-8", "replace")
-    match = re.search(rf"<{name}>([^<]*)</{name}>", text)
-    return html.unescape(match[1]).strip()[:_MAX_WORDS] or None if match else None
+    match = re.search(rf"<{name}>([^<]{{,{_MAX_ELEMENT}}})", text)
+    if match is None:
+        return None
+    # Redacted once more as it reads now: a secret may have been escaped.
+    return " ".join(url.redact(html.unescape(match[1])).split())[:_MAX_WORDS] or None

@@ -12,23 +12,44 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 from requests.adapters import HTTPAdapter
+from requests.utils import select_proxy
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from requests import PreparedRequest
     from urllib3 import PoolManager
 
 _GONE = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError)
 
 
 class _Sending(HTTPConnection):
-    """A connection whose time-out counts from the last byte that moved, in ``send`` as in read."""
+    """A connection whose time-out counts from the last byte that moved, in ``send`` as in read.
+
+    Attributes:
+        stall_timeout: seconds in which a byte must move.
+        target: what to ask for. urllib3 logs what it is given, so it is given no query.
+        piece_bytes: how much is handed to the system at once.
+    """
 
     stall_timeout: float
+    target: str
+    piece_bytes = 1024 * 1024
 
     def connect(self) -> None:
         super().connect()
         self.sock.settimeout(self.stall_timeout)
+
+    def request(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        if self.sock is not None:
+            self.timeout = self.stall_timeout  # urllib3 sets it to the one for connecting
+        super().request(*args, **kwargs)
+
+    def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        del url
+        super().putrequest(method, self.target, *args, **kwargs)
 
     def send(self, data: Any) -> None:  # noqa: ANN401  (http.client's own signature)
         if self.sock is None:
@@ -37,7 +58,7 @@ class _Sending(HTTPConnection):
         try:
             # sendall() has one time-out for the whole piece: on a slow link it would run out.
             while rest:
-                rest = rest[self.sock.send(rest) :]
+                rest = rest[self.sock.send(rest[: self.piece_bytes]) :]
         except _GONE as error:
             # urllib3 reads the answer after a broken pipe, and only then.
             raise BrokenPipeError(errno.EPIPE, "the peer stopped reading") from error
@@ -45,6 +66,8 @@ class _Sending(HTTPConnection):
 
 class _SendingTls(_Sending, HTTPSConnection):
     """The same over TLS."""
+
+    piece_bytes = 16 * 1024  # one record: of a longer piece all must go within the time-out
 
 
 class SendingAdapter(HTTPAdapter):
@@ -57,13 +80,20 @@ class SendingAdapter(HTTPAdapter):
     """
 
     def __init__(self, stall_timeout: float) -> None:
-        plain = type("Plain", (_Sending,), {"stall_timeout": stall_timeout})
-        secure = type("Secure", (_SendingTls,), {"stall_timeout": stall_timeout})
+        self._plain = type("Plain", (_Sending,), {"stall_timeout": stall_timeout})
+        self._secure = type("Secure", (_SendingTls,), {"stall_timeout": stall_timeout})
         self._pools = {
-            "http": type("PlainPool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
-            "https": type("SecurePool", (HTTPSConnectionPool,), {"ConnectionCls": secure}),
+            "http": type("PlainPool", (HTTPConnectionPool,), {"ConnectionCls": self._plain}),
+            "https": type("SecurePool", (HTTPSConnectionPool,), {"ConnectionCls": self._secure}),
         }
         super().__init__()
+
+    def request_url(self, request: PreparedRequest, proxies: Mapping[str, str] | None) -> str:
+        """Return the target without its query: the connections know the whole one."""
+        target: str = super().request_url(request, proxies)
+        self._plain.target = self._secure.target = target  # type: ignore[attr-defined]
+        proxy = select_proxy(request.url or "", proxies) or ""
+        return target if proxy.startswith("socks") else target.partition("?")[0]
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Make the pools of direct connections."""

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
 REDACTED = "?…"
-_QUERY = re.compile(r"(?<=[^\s'\"(<])\?[^\s'\"<>]*=[^\s'\"<>]*")
-_USER_INFO = re.compile(r"(?<=//)[^\s/?#@]*@")
+# All that follows a question mark and a name with an equals sign. The name is bounded: text that
+# comes from outside may be made of question marks.
+_QUERY = re.compile(r"(?<=[^\s'\"(<])\?[^\s'\"<>=]{0,200}=[^\s'\"<>]*")
+_USER_INFO = re.compile(r"(?<=//)[^\s/?#]*@")
 # Shorter values (an algorithm's name, 86400, host) are no secrets, and would blot out words.
 _SECRET_CHARS = 12
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: token
@@ -50,14 +52,14 @@ class PresignedUrl:
         return urlsplit(self.shown).netloc
 
     def redact(self, text: str) -> str:
-        """Return ``text`` without any URL's query and without any value of this one's."""
-        text = redact(text)
-        for pair in urlsplit(self.url).query.split("&"):
-            value = pair.partition("=")[2]
-            for secret in (value, unquote(value)):
-                if len(secret) >= _SECRET_CHARS:
-                    text = text.replace(secret, "…")
-        return text
+        """Return ``text`` without any URL's query, and without any value of this one's."""
+        query = urlsplit(self.url).query
+        values = [query, *(pair.partition("=")[2] for pair in query.split("&"))]
+        secrets = {form for value in values for form in (value, unquote(value))}
+        for secret in sorted(secrets, key=len, reverse=True):  # a short one may be part of another
+            if len(secret) >= _SECRET_CHARS:
+                text = text.replace(secret, "…")
+        return redact(text)
 
 
 def parse(url: str) -> PresignedUrl:
@@ -77,9 +79,10 @@ def parse(url: str) -> PresignedUrl:
     try:
         parts = urlsplit(url)
         shown = _shown(parts)
-    except ValueError as error:
+        (parts.hostname or "").encode("idna")  # an empty or a long label, as in a..b
+    except ValueError:  # its words may hold a password
         raise UsageError(
-            f"the URL does not parse: {printable(redact(str(error)))}",
+            "the URL does not parse: look at its host and port",
             hint="Pass the presigned URL as it was given, in quotes.",
         ) from None
     if parts.scheme.lower() not in {"http", "https"}:
@@ -113,6 +116,11 @@ def _wrong(url: str, parts: SplitResult) -> tuple[str, str] | None:
             "holds a space, a control character or a letter that is not ASCII",
             "Pass the URL as the signer gave it: percent-encoded, on one line, in quotes.",
         )
+    if "#" in url:
+        return (
+            "holds a #: nothing after it is sent",
+            "Write it as %23 where it is part of the key, before the URL is signed.",
+        )
     if "&amp;" in url:
         return (
             "was copied out of HTML or XML: it holds &amp;",
@@ -145,9 +153,11 @@ def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
                 f"the header {name} cannot be set by hand",
                 hint="Leave it out: the archive's exact length is sent as Content-Length.",
             )
-        if re.search(r"[\r\n\0]", value) or not _is_latin1(value):
+        # What http.client and requests would refuse later, in words that hold the value.
+        if re.search(r"[\r\n\0]|^\s", value) or not _is_latin1(value):
             raise UsageError(
-                f"the header {name} holds a line break, a NUL or a letter outside Latin-1",
+                f"the header {name} holds a line break, a NUL or a letter outside Latin-1, "
+                "or begins with white space",
                 hint="Encode the value as the store documents it.",
             )
         checked[name] = value

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 import requests
+import urllib3
 
 from e2b_upload.errors import (
     RefusedError,
@@ -42,6 +43,21 @@ MAX_REDIRECTS = 5
 # Loopback, 1 GiB: 64 KiB pieces 2,120 MB/s, 256 KiB 2,830, 1 MiB 3,430. Small enough that progress
 # shows on a slow link.
 PIECE_BYTES = 256 * 1024
+
+
+class _StoppedByWatcher(BaseException):
+    """Carries what a callback raised past urllib3, which takes an OSError for the network's."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class _Session(requests.Session):
+    """A session that leaves redirects alone: requests would read all of their answers' bodies."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Find none."""
+        del resp
 
 
 class Body:
@@ -84,7 +100,10 @@ class Body:
                 )
             yield piece
             self.sent += len(piece)
-            self._on_event(Progress(step="put", done=self.sent))
+            try:
+                self._on_event(Progress(step="put", done=self.sent))
+            except BaseException as error:  # noqa: BLE001
+                raise _StoppedByWatcher(error) from None
 
     @property
     def progress(self) -> str:
@@ -94,8 +113,8 @@ class Body:
 
 def put_once(
     descriptor: int, url: PresignedUrl, *, headers: Mapping[str, str], on_event: OnEvent
-) -> Answer:
-    """PUT a file, following 307 and 308, and return the store's answer: one of success.
+) -> tuple[Answer, PresignedUrl]:
+    """PUT a file, following 307 and 308; return the store's answer, and where it came from.
 
     Args:
         descriptor: of a regular file.
@@ -116,7 +135,7 @@ def put_once(
         answer = _send(body, url, headers)
         if answer.http_status in SUCCESS:
             break
-        if answer.http_status not in FOLLOWED or "location" not in answer.headers:
+        if answer.http_status not in FOLLOWED or not answer.headers.get("location"):
             raise failure(answer, url)
         if redirects == MAX_REDIRECTS:
             raise RefusedError(
@@ -139,7 +158,7 @@ def put_once(
         )
     seconds = time.monotonic() - start
     on_event(Finished(step="put", done=body.sent, entries=0, seconds=seconds))
-    return answer
+    return answer, url
 
 
 def _redirected(answer: Answer, url: PresignedUrl) -> PresignedUrl:
@@ -166,7 +185,7 @@ def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 def _send(body: Body, url: PresignedUrl, headers: Mapping[str, str]) -> Answer:
     """Send one request and return what was answered, whatever it was."""
-    with requests.Session() as session:
+    with _Session() as session:
         for scheme in ("http://", "https://"):
             session.mount(scheme, SendingAdapter(STALL_TIMEOUT))
         try:
@@ -181,13 +200,23 @@ def _send(body: Body, url: PresignedUrl, headers: Mapping[str, str]) -> Answer:
             )
         except UploadError:
             raise
-        except (OSError, ValueError, requests.RequestException) as error:
+        except _StoppedByWatcher as stopped:
+            raise stopped.error from None
+        # TypeError: requests on a proxy's address without a host.
+        except (OSError, ValueError, TypeError, urllib3.exceptions.HTTPError) as error:
             raise broken(error, url, body.progress) from None
         with response:
-            text = b""
-            if response.status_code not in SUCCESS:
-                # An answer that breaks off still has its status and what came of its words.
-                with contextlib.suppress(Exception):
-                    text = response.raw.read(MAX_ANSWER_BYTES, decode_content=True)
+            text = b"" if response.status_code in SUCCESS else _beginning(response.raw)
             lower = {name.lower(): value for name, value in response.headers.items()}
             return Answer(response.status_code, lower, text)
+
+
+def _beginning(raw: urllib3.HTTPResponse) -> bytes:
+    """Return what came of an answer's body, up to a bound. It may break off or stall."""
+    text = b""
+    with contextlib.suppress(Exception):
+        while piece := raw.read1(MAX_ANSWER_BYTES - len(text), decode_content=True):
+            text += piece
+            if len(text) >= MAX_ANSWER_BYTES:
+                break
+    return text

@@ -1,0 +1,663 @@
+"""What every answer, and every way of not answering, comes to: kind, words, next step."""
+
+import errno
+import gc
+import gzip
+import html
+import os
+import socket
+import tracemalloc
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from e2b_upload import Archive, RefusedError, UnavailableError, UploadError, put
+from tests.support.rawserver import (
+    ClientGoneError,
+    Connection,
+    Script,
+    answer,
+    garbage,
+    raw_server,
+    reset_after,
+    response,
+    silent,
+    stall_sending,
+)
+from tests.transfer.common import (
+    KIB,
+    MIB,
+    PATH,
+    TARGET,
+    Chameleon,
+    Serve,
+    Tls,
+    early,
+    failure_of,
+    pausing,
+    raw,
+    tunnel,
+    xml,
+)
+
+EXIT = {UnavailableError: 5, RefusedError: 6}
+ESC = "\x1b"
+
+
+@pytest.mark.parametrize("status", [200, 201, 204])
+@pytest.mark.parametrize("body", [b"", b"<PutObjectResult/>"], ids=["empty", "words"])
+def test_success(status: int, body: bytes, serve: Serve, small: Path) -> None:
+    with serve(answer(status, body)) as server:
+        receipt = put(small, server.url + TARGET)
+    assert (receipt.http_status, receipt.url, receipt.verified) == (status, server.url + PATH, None)
+    assert len(server.requests) == 1
+
+
+class Case(NamedTuple):
+    """An answer, and what is said of it."""
+
+    answer: bytes
+    error: type[UploadError]
+    status: int
+    code: str | None = None
+    request_id: str | None = None
+    words: tuple[str, ...] = ()
+    hint: str = ""
+
+
+def bare(
+    status: int, error: type[UploadError], hint: str = "", headers: dict[str, str] | None = None
+) -> Case:
+    """Answer with no more than a status."""
+    return Case(response(status, b"", headers), error, status, words=(f": {status}",), hint=hint)
+
+
+def s3(
+    status: int, code: str, message: str, error: type[UploadError] = RefusedError, hint: str = ""
+) -> Case:
+    """Answer as S3 does."""
+    body = xml(code, html.escape(message, quote=False), "4442587FB7D0A2F9")
+    words = f": {status} {code}: {message} (request id 4442587FB7D0A2F9)"
+    return Case(response(status, body), error, status, code, "4442587FB7D0A2F9", (words,), hint)
+
+
+ACCESS_DENIED = xml("AccessDenied", "Request has expired")
+AZURE = (
+    "\N{BYTE ORDER MARK}"
+    '<?xml version="1.0" encoding="utf-8"?><Error><Code>AuthenticationFailed</Code>'
+    "<Message>Server failed to authenticate the request. Make sure the value is formed correctly.\n"
+    "RequestId:aa2e4f8c-301e-0046\nTime:2026-01-01T00:00:00.0000000Z</Message>"
+    "<AuthenticationErrorDetail>Signature did not match.</AuthenticationErrorDetail></Error>"
+).encode()
+GCS = (
+    b"<?xml version='1.0' encoding='UTF-8'?><Error><Code>ExpiredToken</Code>"
+    b"<Message>Invalid argument.</Message><Details>Request signature expired at: 2026</Details>"
+    b"</Error>"
+)
+PAGE = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
+BOMB = (
+    b'<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY a "lollollol">'
+    b'<!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;&b;&b;">]>'
+    b"<Error><Code>Bomb</Code><Message>&c;</Message></Error>"
+)
+
+CASES = {
+    # Answers that no PUT should get, though some call them success.
+    "202": bare(202, RefusedError),
+    "206": bare(206, RefusedError),
+    "300": bare(300, RefusedError, "right endpoint or region"),
+    "301": bare(301, RefusedError, "right endpoint or region"),
+    "302": bare(302, RefusedError, "right endpoint or region"),
+    "303": bare(303, RefusedError, "right endpoint or region"),
+    "304": bare(304, RefusedError, "right endpoint or region"),
+    "307 to nowhere": bare(307, RefusedError, "right endpoint or region"),
+    "308 to nowhere": bare(308, RefusedError, "right endpoint or region"),
+    # The status alone.
+    "400": bare(400, RefusedError, "look at the URL"),
+    "401": bare(401, RefusedError, "fresh URL"),
+    "403": bare(403, RefusedError, "fresh URL"),
+    "404": bare(404, RefusedError, "Is the URL right?"),
+    "405": bare(405, RefusedError, "URL for PUT?"),
+    "407": bare(407, RefusedError, "proxy's user and password"),
+    "408": bare(408, UnavailableError, "try again later"),
+    "409": bare(409, RefusedError, "look at the URL"),
+    "411": bare(411, RefusedError, "look at the proxy"),
+    "412": bare(412, RefusedError, "condition"),
+    "413": bare(413, RefusedError, "send less"),
+    "418": bare(418, RefusedError, "look at the URL"),
+    "429": bare(429, UnavailableError, "try again later", {"Retry-After": "1"}),
+    "500": bare(500, UnavailableError, "try again later"),
+    "501": bare(501, RefusedError, "presigned PUT URL?"),
+    "502": bare(502, UnavailableError, "try again later"),
+    "503": bare(503, UnavailableError, "try again later"),
+    "504": bare(504, UnavailableError, "try again later"),
+    "505": bare(505, RefusedError, "look at the URL"),
+    "509": bare(509, UnavailableError, "try again later"),
+    "599": bare(599, RefusedError, "look at the URL"),
+    # S3's own words.
+    "expired": s3(403, "AccessDenied", "Request has expired", hint="fresh URL"),
+    "signature": s3(
+        403,
+        "SignatureDoesNotMatch",
+        "The request signature we calculated does not match the signature you provided.",
+        hint="-H",
+    ),
+    "key": s3(403, "InvalidAccessKeyId", "The AWS Access Key Id does not exist", hint="key"),
+    "token": s3(400, "ExpiredToken", "The provided token has expired.", hint="fresh URL"),
+    "clock": s3(403, "RequestTimeTooSkewed", "The difference is too large.", hint="clock"),
+    "bucket": s3(404, "NoSuchBucket", "The bucket does not exist", hint="Create the bucket"),
+    "length": s3(411, "MissingContentLength", "You must provide it", hint="look at the proxy"),
+    "precondition": s3(412, "PreconditionFailed", "It did not hold", hint="condition"),
+    "size": s3(400, "EntityTooLarge", "Your proposed upload exceeds it", hint="send less"),
+    "support": s3(501, "NotImplemented", "Not implemented", hint="presigned PUT URL?"),
+    "timeout": s3(400, "RequestTimeout", "It was idle", UnavailableError, "try again later"),
+    "slow": s3(503, "SlowDown", "Reduce your request rate.", UnavailableError, "try again later"),
+    "internal": s3(500, "InternalError", "Try again.", UnavailableError, "try again later"),
+    "entities": s3(400, "InvalidArgument", "a < b && c > \"d\" 'e'", hint="look at the URL"),
+    # Other stores, and what stands before them.
+    "Azure": Case(
+        response(403, AZURE, {"x-ms-request-id": "aa2e4f8c-301e-0046"}),
+        RefusedError,
+        403,
+        "AuthenticationFailed",
+        "aa2e4f8c-301e-0046",
+        (": 403 AuthenticationFailed: Server failed to authenticate the request.",),
+        "fresh URL",
+    ),
+    "GCS": Case(
+        response(400, GCS, {"X-GUploader-UploadID": "ABPtcPr2c"}),
+        RefusedError,
+        400,
+        "ExpiredToken",
+        "ABPtcPr2c",
+        (": 400 ExpiredToken: Invalid argument. (request id ABPtcPr2c)",),
+        "fresh URL",
+    ),
+    "a request id beside no body": Case(
+        response(500, b"", {"x-amz-request-id": "4442587FB7D0A2F9"}),
+        UnavailableError,
+        500,
+        request_id="4442587FB7D0A2F9",
+        words=(": 500 (request id 4442587FB7D0A2F9)",),
+    ),
+    "a page": Case(response(502, PAGE), UnavailableError, 502, words=(": 502",)),
+    "not UTF-8": Case(
+        response(403, xml("AccessDenied", "\u00fc").decode().encode("latin-1")),
+        RefusedError,
+        403,
+        "AccessDenied",
+        "4442587FB7D0A2F9",
+        ("AccessDenied: \N{REPLACEMENT CHARACTER}",),
+    ),
+    "a bomb": Case(response(400, BOMB), RefusedError, 400, "Bomb", words=("Bomb: &c;",)),
+    # Ways to send a body.
+    "gzip": Case(
+        response(403, gzip.compress(ACCESS_DENIED), {"Content-Encoding": "gzip"}),
+        RefusedError,
+        403,
+        "AccessDenied",
+        "4442587FB7D0A2F9",
+        ("AccessDenied: Request has expired",),
+    ),
+    "not really gzip": Case(
+        response(403, ACCESS_DENIED, {"Content-Encoding": "gzip"}),
+        RefusedError,
+        403,
+        words=(": 403",),
+    ),
+    "chunked": Case(
+        b"HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + b"".join(b"1\r\n%c\r\n" % byte for byte in ACCESS_DENIED)
+        + b"0\r\n\r\n",
+        RefusedError,
+        403,
+        "AccessDenied",
+        "4442587FB7D0A2F9",
+        ("AccessDenied: Request has expired",),
+    ),
+    "until it closes": Case(
+        b"HTTP/1.0 403 Forbidden\r\n\r\n" + ACCESS_DENIED,
+        RefusedError,
+        403,
+        "AccessDenied",
+        "4442587FB7D0A2F9",
+        ("AccessDenied: Request has expired",),
+    ),
+    "after 100 Continue": Case(
+        b"HTTP/1.1 100 Continue\r\n\r\n" + response(403, ACCESS_DENIED),
+        RefusedError,
+        403,
+        "AccessDenied",
+        "4442587FB7D0A2F9",
+    ),
+    "broken off": Case(
+        response(403, ACCESS_DENIED, {"Content-Length": "9999"}),
+        RefusedError,
+        403,
+        "AccessDenied",
+        "4442587FB7D0A2F9",
+        ("AccessDenied: Request has expired",),
+    ),
+    "broken off in a chunk": Case(
+        b"HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\n" + ACCESS_DENIED,
+        RefusedError,
+        403,
+        "AccessDenied",
+        "4442587FB7D0A2F9",
+    ),
+    # Half an answer that says enough: RFC 9112, 8.
+    "half its headers": Case(b"HTTP/1.1 403 Forbidden\r\nX-Amz-Req", RefusedError, 403),
+    "half its headers, a redirect": Case(
+        b"HTTP/1.1 307 Temporary Redirect\r\nLoca", RefusedError, 307
+    ),
+    "no words in its status line": Case(b"HTTP/1.1 403\r\n\r\n", RefusedError, 403),
+}
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
+def test_failure(case: Case, small: Path) -> None:
+    with raw_server(raw(case.answer)) as server:
+        error = failure_of(small, server.url + TARGET)
+    assert type(error) is case.error
+    assert error.exit_code == EXIT[case.error]
+    assert (error.http_status, error.code) == (case.status, case.code)
+    assert error.request_id == case.request_id
+    assert error.message.startswith(f"127.0.0.1:{server.port} ")
+    assert f"the upload to {server.url}{PATH}: {case.status}" in error.message
+    for words in case.words:
+        assert words in error.message
+    assert case.hint in error.hint
+    assert len(server.requests) == 1
+
+
+def test_what_a_terminal_obeys_is_not_passed_on(small: Path) -> None:
+    message = f"{ESC}[2J[bold]x[/bold] \x9b31m\r\n\u202edlrow\u2066 &#27;]0;t&#7;&#155;&#x202e;"
+    with raw_server(answer(403, xml("AccessDenied", message))) as server:
+        error = failure_of(small, server.url + TARGET)
+    assert r"\x1b[2J[bold]x[/bold] \x9b31m" in error.message
+    assert r"\u202edlrow" in error.message
+    assert error.message.isprintable()
+
+
+@pytest.mark.parametrize("escape", [str, html.escape, partial(html.escape, quote=False)])
+@pytest.mark.parametrize("place", ["Code", "Message", "RequestId", "x-amz-request-id"])
+def test_a_store_that_repeats_the_url_is_not_quoted(
+    place: str, escape: Callable[[str], str], small: Path
+) -> None:
+    def script(connection: Connection) -> None:
+        target = connection.read_head().split()[1].decode()
+        connection.read_body()
+        said = f"No: PUT 'http://store.invalid{escape(target)}', really"
+        body = f"<Error><{place}>{said}</{place}></Error>".encode()
+        connection.send(response(403, body, {"x-amz-request-id": said}))
+
+    with raw_server(script) as server:
+        error = failure_of(small, server.url + TARGET)
+    assert type(error) is RefusedError
+    assert "No: PUT" in error.message
+    assert "really" in error.message
+
+
+@pytest.mark.parametrize("before", range(470, 501, 5))
+def test_a_secret_where_the_words_are_cut_is_not_shown_in_part(before: int, small: Path) -> None:
+    def script(connection: Connection) -> None:
+        signature = connection.read_head().split()[1].decode().rpartition("=")[2]
+        connection.read_body()
+        connection.send(response(403, xml("No", "." * before + signature)))
+
+    with raw_server(script) as server:
+        failure_of(small, server.url + TARGET)
+
+
+def test_of_long_words_the_beginning_is_shown(small: Path) -> None:
+    with raw_server(answer(403, xml("No", "long " * 10_000))) as server:
+        error = failure_of(small, server.url + TARGET)
+    assert "No: long long " in error.message
+    assert len(error.message) < KIB
+
+
+class Promised:
+    """Promise 1 GiB of words and send them for as long as they are taken, at most 64 MiB."""
+
+    def __init__(self, head: bytes) -> None:
+        self.head = head + b"\r\nContent-Length: 1073741824\r\n\r\n"
+        self.sent = 0
+
+    def __call__(self, connection: Connection) -> None:
+        connection.read_head()
+        connection.read_body()
+        connection.send(self.head + ACCESS_DENIED)
+        while self.sent < 64 * MIB:
+            connection.send(b" " * (64 * KIB))
+            self.sent += 64 * KIB
+
+
+@pytest.mark.parametrize(
+    ("head", "code"),
+    [
+        (b"HTTP/1.1 403 Forbidden", "AccessDenied"),
+        (b"HTTP/1.1 503 Slow Down", "AccessDenied"),
+        (b"HTTP/1.1 301 Moved\r\nLocation: /next", "AccessDenied"),
+        (b"HTTP/1.1 307 Moved\r\nLocation: ftp://elsewhere.invalid/", None),
+        (b"HTTP/1.1 307 Moved\r\nLocation: /next", None),
+    ],
+)
+def test_of_a_huge_answer_a_small_part_is_read(head: bytes, code: str | None, small: Path) -> None:
+    promised = Promised(head)
+    with raw_server(promised, answer(403)) as server:
+        error = failure_of(small, server.url + TARGET)
+    assert error.code == code
+    assert promised.sent < 32 * MIB  # what the kernel buffers, and not all of it
+
+
+def test_of_a_huge_answer_of_success_nothing_is_needed(serve: Serve, small: Path) -> None:
+    promised = Promised(b"HTTP/1.1 200 OK")
+    with serve(promised) as server:
+        assert put(small, server.url + TARGET).http_status == 200
+    assert promised.sent < 32 * MIB
+
+
+def test_a_little_gzip_does_not_become_a_lot_of_memory(small: Path) -> None:
+    bomb = gzip.compress(ACCESS_DENIED + bytes(256 * MIB), compresslevel=1)
+    with raw_server(answer(403, bomb, {"Content-Encoding": "gzip"})) as server:
+        tracemalloc.start()
+        try:
+            error = failure_of(small, server.url + TARGET)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert error.code == "AccessDenied"
+    assert peak < 16 * MIB
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    "framing", ["Content-Length: 9999", "Transfer-Encoding: chunked", "Connection: close"]
+)
+def test_words_before_a_stall_are_shown(framing: str, small: Path) -> None:
+    body = b"fff\r\n" + ACCESS_DENIED if "chunked" in framing else ACCESS_DENIED
+    head = f"HTTP/1.1 403 Forbidden\r\n{framing}\r\n\r\n".encode()
+    with raw_server(raw(head + body, hold=True)) as server:
+        error = failure_of(small, server.url + TARGET)
+    assert (error.http_status, error.code) == (403, "AccessDenied")
+
+
+def test_a_refusal_amid_the_body_is_heard_every_time(serve: Serve, huge: Archive) -> None:
+    with serve(early(403, ACCESS_DENIED)) as server:
+        errors = [failure_of(huge, server.url + TARGET) for _ in range(20)]
+    assert {type(error) for error in errors} == {RefusedError}
+    assert {error.code for error in errors} == {"AccessDenied"}
+    assert [request.body_bytes for request in server.requests] == [0] * 20
+
+
+@pytest.mark.parametrize("status", [200, 201, 204])
+def test_success_before_the_body_was_sent_is_none(status: int, serve: Serve, huge: Archive) -> None:
+    with serve(early(status)) as server:
+        error = failure_of(huge, server.url + TARGET)
+    assert type(error) is UnavailableError
+    assert error.http_status == status
+    assert f"answered {status} after " in error.message
+    assert "of 200000000 bytes" in error.message
+
+
+def hear_and_close(connection: Connection) -> None:
+    connection.read_head()
+    connection.read_body()
+
+
+SIZE = MIB
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        pytest.param(reset_after(0), "", id="reset at 0%"),
+        pytest.param(reset_after(SIZE // 2), "", id="reset at 50%"),
+        pytest.param(reset_after(SIZE), f"after {SIZE} of {SIZE} bytes", id="reset at 100%"),
+        pytest.param(hear_and_close, "closed without an answer", id="no answer"),
+        pytest.param(garbage(), "the answer is not HTTP", id="garbage"),
+        pytest.param(raw(b"\r\n\r\n"), "the answer is not HTTP", id="empty lines"),
+        pytest.param(raw(b"HTTP/1.1 "), "the answer is not HTTP", id="no status"),
+        pytest.param(raw(b"HTTP/1.1 20"), "the answer is not HTTP", id="half a status"),
+        pytest.param(raw(b"HTTP/1.1 2000 OK\r\n\r\n"), "not HTTP", id="too much of a status"),
+        pytest.param(raw(b"SSH-2.0-OpenSSH_9.2\r\n"), "not HTTP", id="SSH"),
+        pytest.param(raw(response(200, b"", {"X": "y" * 99_999})), "", id="a long header"),
+        pytest.param(
+            raw(response(200, b"", {f"X-{i}": "y" for i in range(999)})), "", id="many headers"
+        ),
+    ],
+)
+def test_no_answer(
+    script: Script, words: str, serve: Serve, archive: Callable[[int], Archive]
+) -> None:
+    with serve(script) as server:
+        error = failure_of(archive(SIZE), server.url + TARGET)
+    assert type(error) is UnavailableError
+    assert (error.exit_code, error.http_status, error.code) == (5, None, None)
+    assert f"the connection to {server.url.partition('//')[2]} broke after " in error.message
+    assert f"of {SIZE} bytes" in error.message
+    assert words in error.message
+
+
+@pytest.mark.parametrize("script", [Connection.close, Connection.reset])
+def test_no_ear(script: Script, serve: Serve, small: Path) -> None:
+    with serve(script) as server:
+        error = failure_of(small, server.url + TARGET)
+    assert (type(error), error.http_status) == (UnavailableError, None)
+    assert server.url.partition("//")[2] in error.message
+
+
+def test_an_answer_of_two_lengths_is_the_stores_fault(serve: Serve, small: Path) -> None:
+    def put_it(url: str) -> tuple[type[UploadError], str]:
+        error = failure_of(small, url)
+        return type(error), error.message
+
+    with serve(raw(b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\n")) as server:
+        kind, message = put_it(server.url + TARGET)
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+            gc.collect()  # to which urllib3 leaves the socket of such an answer
+    assert kind is UnavailableError
+    assert f"{server.url.partition('//')[2]} broke after 20 of 20 bytes" in message
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(silent(), id="nothing"),
+        pytest.param(raw(b"HTTP/1.1 20", hold=True), id="half a status line"),
+        pytest.param(raw(b"HTTP/1.1 200 OK\r\nETag: ", hold=True), id="half its headers"),
+        pytest.param(raw(b"HTTP/1.1 100 Continue\r\n\r\n", hold=True), id="100 Continue"),
+    ],
+)
+def test_a_stall_before_the_answer(script: Script, serve: Serve, small: Path) -> None:
+    with serve(script) as server:
+        error = failure_of(small, server.url + TARGET)
+    assert type(error) is UnavailableError
+    assert "stalled after 20 of 20 bytes" in error.message
+    assert server.requests[0].body == small.read_bytes()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_stall_amid_the_body(serve: Serve, huge: Archive) -> None:
+    with serve(stall_sending()) as server:
+        error = failure_of(huge, server.url + TARGET)
+    assert type(error) is UnavailableError
+    assert "stalled after " in error.message
+    assert "of 200000000 bytes" in error.message
+
+
+def test_headers_are_enough_of_a_success(serve: Serve, small: Path) -> None:
+    with serve(raw(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", hold=True)) as server:
+        assert put(small, server.url + TARGET).http_status == 200
+
+
+@pytest.mark.parametrize("way", ["tcp", "tls", "tunnel"])
+def test_a_pause_amid_the_body_may_be_longer_than_connecting(
+    way: str,
+    archive: Callable[[int], Archive],
+    tls: Tls,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("e2b_upload.transfer.put.CONNECT_TIMEOUT", 0.5)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tls.ca))
+    sent, script = archive(16 * MIB), pausing(1.5)
+    if way == "tunnel":
+        script = tunnel(tls.context, script)
+    with raw_server(script, tls=tls.context if way == "tls" else None) as server:
+        url = server.url
+        if way == "tunnel":
+            monkeypatch.setenv("HTTPS_PROXY", server.url)
+            url = "https://localhost"
+        put(sent, url + TARGET)
+    assert server.requests[-1].body_sha256 == sent.sha256
+
+
+def test_a_slow_way_is_no_stall(
+    serve: Serve, archive: Callable[[int], Archive], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One piece takes longer than may pass without any byte."""
+    for constant, value in {
+        "CONNECT_TIMEOUT": 0.8,
+        "STALL_TIMEOUT": 0.8,
+        "PIECE_BYTES": 16 * MIB,
+    }.items():
+        monkeypatch.setattr(f"e2b_upload.transfer.put.{constant}", value)
+    sent = archive(16 * MIB)
+
+    def sip(connection: Connection) -> None:
+        connection._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * KIB)
+        connection.read_head()
+        for _ in range(256):
+            connection.read_body(64 * KIB)
+            connection.wait(0.01)
+        connection.send(response(200))
+
+    with serve(sip) as server:
+        put(sent, server.url + TARGET)
+    assert server.requests[0].body_sha256 == sent.sha256
+
+
+def test_a_closed_port(small: Path) -> None:
+    with raw_server(answer(200)) as server:
+        pass
+    error = failure_of(small, server.url + TARGET)
+    assert type(error) is UnavailableError
+    assert error.message == (
+        f"no connection to 127.0.0.1:{server.port}: {os.strerror(errno.ECONNREFUSED)}"
+    )
+
+
+def test_an_unknown_name(small: Path) -> None:
+    error = failure_of(small, f"https://nothing.invalid{TARGET}")
+    assert type(error) is UnavailableError
+    assert "nothing.invalid" in error.message
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_host_that_takes_no_connection(small: Path) -> None:
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):  # one or two fill the queue
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        error = failure_of(small, f"http://127.0.0.1:{full.getsockname()[1]}{TARGET}")
+    assert type(error) is UnavailableError
+    assert "does not answer: no connection in time" in error.message
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_host_that_does_not_shake_hands(small: Path) -> None:
+    with raw_server(Connection.wait) as server:
+        error = failure_of(small, f"https://127.0.0.1:{server.port}{TARGET}")
+    assert type(error) is UnavailableError
+    assert "0 of 20 bytes" in error.message
+
+
+def test_a_server_without_tls_on_an_https_url_is_refused(small: Path) -> None:
+    def bad_request(connection: Connection) -> None:
+        connection.send(response(400))
+        with pytest.raises(ClientGoneError):
+            connection.read_head()
+
+    with raw_server(bad_request) as server:
+        error = failure_of(small, f"https://127.0.0.1:{server.port}{TARGET}")
+    assert type(error) is RefusedError
+    assert f"no TLS with 127.0.0.1:{server.port}" in error.message
+    assert "https" in error.hint
+
+
+def test_a_server_with_tls_on_an_http_url_is_unavailable(small: Path, tls: Tls) -> None:
+    with raw_server(answer(200), tls=tls.context) as server:
+        error = failure_of(small, f"http://localhost:{server.port}{TARGET}")
+    assert type(error) is UnavailableError
+
+
+HEADERS = st.sampled_from(
+    b"""
+:
+ folded
+Connection: close
+Connection: keep-alive
+Content-Encoding: gzip
+Content-Encoding: gzip, gzip, \xff
+Content-Length
+Location:
+Location: /\x1b[2J
+Location: /next
+Location: //
+Location: ?a=b
+Location: \xc3\xbc
+Location: \xff
+Location: http://
+Location: http://[
+Location: http://a..b/
+Location: http://h:99999/
+Location: javascript:x
+Retry-After: never
+Set-Cookie: a=b; domain=[
+Transfer-Encoding: chunked
+Transfer-Encoding: gzip
+x-amz-request-id: \xff\x00
+x-ms-request-id: \x1b[2J""".split(b"\n")
+)
+STATUSES = st.sampled_from([b"100", b"103", b"200", b"204", b"301", b"307", b"308", b"403", b"503"])
+LENGTHS = st.sampled_from([b"5", b"-1", b"five", b"99999999999999999999"])
+BODIES = st.sampled_from([b"5\r\nhello\r\n", b"<Code>&#0;</Code>", ACCESS_DENIED])
+ANSWERS = st.tuples(
+    st.tuples(st.just(b"HTTP/1.1 "), STATUSES | st.binary(max_size=4), st.just(b" No")).map(
+        b"".join
+    ),
+    st.lists(HEADERS | st.binary(max_size=20), max_size=4).map(b"\r\n".join),
+    st.just(b"") | LENGTHS.map(b"Content-Length: ".__add__),  # urllib3 leaks a socket over two
+    st.just(b""),
+    BODIES | st.binary(),
+).map(b"\r\n".join)
+
+
+@settings(deadline=None, max_examples=300)
+@given(answered=ANSWERS)
+@example(answered=b"HTTP/1.1 307 No\r\nLocation: \xff\r\n\r\n")
+@example(answered=b"HTTP/1.1 308 No\r\nLocation: http://a..b/\r\n\r\n")
+def test_whatever_is_answered_is_a_receipt_or_a_failure_of_the_store(
+    answered: bytes, chameleon: Chameleon, small: Path
+) -> None:
+    chameleon.script = raw(answered)
+    try:
+        status = put(small, chameleon.server.url + TARGET).http_status
+    except (UnavailableError, RefusedError) as error:
+        message, status = error.message, error.http_status
+        assert message.isprintable()
+        assert status not in {200, 201, 204}
+    else:
+        assert status in {200, 201, 204}

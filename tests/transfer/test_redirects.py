@@ -1,0 +1,226 @@
+"""The same PUT elsewhere, or nowhere: what is followed, with what, and how often."""
+
+from pathlib import Path
+
+import pytest
+
+from e2b_upload import Archive, RefusedError, put
+from tests.support.rawserver import Connection, Recorded, Script, answer, raw_server, response
+from tests.transfer.common import PATH, TARGET, Serve, Tls, early, failure_of, redirect
+
+ASKED = {"X-Asked": "for", "Authorization": "Bearer asked-for"}
+ELSEWHERE_SECRET = "9c2d1f7b4e8a6053"
+ELSEWHERE = f"/elsewhere?X-Amz-Signature={ELSEWHERE_SECRET}"
+
+
+def asked(request: Recorded) -> dict[str, str]:
+    """Return what came of the headers that the caller asked for."""
+    return {name: value for name, value in request.headers if name in ASKED}
+
+
+def other_name(url: str) -> str:
+    """Return where the same server is under its other name."""
+    host, other = ("localhost", "127.0.0.1") if "localhost" in url else ("127.0.0.1", "localhost")
+    return url.replace(host, other)
+
+
+@pytest.mark.parametrize("status", [307, 308])
+@pytest.mark.parametrize(
+    ("location", "target"),
+    [
+        (ELSEWHERE, ELSEWHERE),
+        ("next.tar.gz", "/bucket/next.tar.gz"),
+        ("../up?a=b", "/up?a=b"),
+        ("?a=b%2Fc", f"{PATH}?a=b%2Fc"),
+        ("//{host}/a//b%20c?d=e", "/a//b%20c?d=e"),
+        ("{url}/absolute", "/absolute"),
+        ("{url}", "/"),
+        (" /spaces ", "/spaces"),
+    ],
+)
+def test_the_same_put_goes_where_the_same_host_says(
+    status: int, location: str, target: str, serve: Serve, small: Path
+) -> None:
+    def script(connection: Connection) -> None:
+        host = dict(line.split(b": ") for line in connection.read_head().split(b"\r\n")[1:-2])
+        name = host[b"Host"].decode()
+        scheme = "https" if name.startswith("localhost") else "http"
+        connection.read_body()
+        there = location.format(host=name, url=f"{scheme}://{name}")
+        connection.send(response(status, b"<Error/>", {"Location": there}))
+
+    with serve(script, answer(200)) as server:
+        receipt = put(small, server.url + TARGET, headers=ASKED)
+    first, second = server.requests
+    assert (first.target, second.target) == (TARGET, target)
+    assert first.method == second.method == "PUT"
+    assert first.headers == second.headers
+    assert asked(second) == ASKED
+    assert first.body == second.body == small.read_bytes()
+    assert (receipt.http_status, receipt.attempts) == (200, 1)
+
+
+def test_a_receipt_names_where_it_was_put_in_the_end(small: Path) -> None:
+    with raw_server(redirect(307, ELSEWHERE), answer(200)) as server:
+        receipt = put(small, server.url + TARGET)
+    assert receipt.url == f"{server.url}/elsewhere"
+
+
+@pytest.mark.parametrize("status", [307, 308])
+def test_another_host_is_not_told_what_was_meant_for_the_first(
+    status: int, serve: Serve, small: Path
+) -> None:
+    with serve(answer(200)) as there:
+        elsewhere = other_name(there.url) + ELSEWHERE
+        back = answer(status, b"", {"Location": elsewhere})
+        with serve(back) as here:
+            put(small, here.url + TARGET, headers=ASKED)
+    (first,), (second,) = here.requests, there.requests
+    assert (asked(first), asked(second)) == (ASKED, {})
+    assert (second.method, second.target) == ("PUT", ELSEWHERE)
+    assert second.body == small.read_bytes()
+    assert [name for name, _ in second.headers] == [
+        name for name, _ in first.headers if name not in ASKED
+    ]
+
+
+@pytest.mark.parametrize("there", ["another name", "another port"])
+def test_nor_is_the_first_host_told_again_when_another_sends_it_back(
+    there: str, small: Path
+) -> None:
+    with raw_server(answer(200)) as last:
+        back = answer(307, b"", {"Location": last.url + ELSEWHERE})
+        with raw_server(back) as other:
+            url = other_name(other.url) if there == "another name" else other.url
+            with raw_server(answer(308, b"", {"Location": url + ELSEWHERE})) as first:
+                put(small, first.url + TARGET, headers=ASKED)
+    requests = [*first.requests, *other.requests, *last.requests]
+    assert [asked(request) for request in requests] == [ASKED, {}, {}]
+
+
+def test_from_http_to_https_is_followed(
+    small: Path, tls: Tls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tls.ca))
+    with raw_server(answer(200), tls=tls.context) as secure:
+        with raw_server(answer(307, b"", {"Location": secure.url + ELSEWHERE})) as plain:
+            assert put(small, plain.url + TARGET).http_status == 200
+        assert secure.requests[0].body == small.read_bytes()
+
+
+def test_from_https_to_http_is_refused(
+    small: Path, tls: Tls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tls.ca))
+    with raw_server(answer(200)) as plain:
+        away = answer(307, b"", {"Location": plain.url + ELSEWHERE})
+        with raw_server(away, tls=tls.context) as secure:
+            error = failure_of(small, secure.url + TARGET, ELSEWHERE_SECRET)
+    assert type(error) is RefusedError
+    assert (error.exit_code, error.http_status) == (6, 307)
+    assert f"{plain.url}/elsewhere" in error.message
+    assert "not encrypted" in error.message
+    assert plain.requests == []
+
+
+def test_a_redirect_amid_the_body_is_followed(serve: Serve, huge: Archive) -> None:
+    with serve(early(307, headers={"Location": ELSEWHERE}), answer(200)) as server:
+        put(huge, server.url + TARGET, headers=ASKED)
+    first, second = server.requests
+    assert (first.body_bytes, second.body_bytes) == (0, huge.bytes)
+    assert asked(second) == ASKED
+
+
+@pytest.mark.parametrize("status", [307, 308])
+def test_five_are_followed(status: int, serve: Serve, small: Path) -> None:
+    with serve(*[redirect(status, f"/{n}") for n in range(5)], answer(200)) as server:
+        put(small, server.url + TARGET)
+    assert [request.target for request in server.requests] == [TARGET, *map("/{}".format, range(5))]
+    assert {request.body for request in server.requests} == {small.read_bytes()}
+
+
+@pytest.mark.parametrize(
+    "scripts",
+    [
+        pytest.param([redirect(307, f"/{n}") for n in range(6)], id="a sixth"),
+        pytest.param([redirect(308, TARGET)], id="to itself"),
+        pytest.param([redirect(307, "/ping"), redirect(307, "/pong")] * 9, id="to and fro"),
+    ],
+)
+def test_more_than_five_are_refused(scripts: list[Script], serve: Serve, small: Path) -> None:
+    with serve(*scripts) as server:
+        error = failure_of(small, server.url + TARGET)
+    assert type(error) is RefusedError
+    assert error.exit_code == 6
+    assert error.http_status in {307, 308}
+    assert "redirected the upload more than 5 times" in error.message
+    assert len(server.requests) == 6
+
+
+@pytest.mark.parametrize("status", [307, 308])
+@pytest.mark.parametrize(
+    ("location", "named"),
+    [
+        ("file:///etc/passwd", "file:///etc/passwd"),
+        ("ftp://store.invalid/key", "ftp://store.invalid/key"),
+        ("javascript:alert(1)", "javascript:alert(1)"),
+        (f"http://me:{ELSEWHERE_SECRET}@store.invalid/k", "@store.invalid/k"),
+        (f"http://me:pass@{ELSEWHERE_SECRET}@store.invalid/k", "@store.invalid/k"),
+        (f"http://store.invalid/a b?sig={ELSEWHERE_SECRET}", "http://store.invalid/a b"),
+        (f"http://store.invalid:99999/?sig={ELSEWHERE_SECRET}", "http://store.invalid:99999/"),
+        (f"ftp://store.invalid/k?{ELSEWHERE_SECRET}", "ftp://store.invalid/k"),
+        ("http://a..b/key", "http://a..b/key"),
+        ("http://[", "http://["),
+        ("http://store.invalid/\x1b[2J", r"http://store.invalid/\x1b[2J"),
+        ("\xff", "\xff"),
+        ("", ""),
+    ],
+)
+def test_where_no_put_can_go_is_refused(
+    status: int, location: str, named: str, small: Path
+) -> None:
+    with raw_server(redirect(status, location)) as server:
+        error = failure_of(small, server.url + TARGET, ELSEWHERE_SECRET)
+    assert type(error) is RefusedError
+    assert (error.exit_code, error.http_status) == (6, status)
+    assert f"127.0.0.1:{server.port} redirected" in error.message
+    assert named in error.message
+    assert "right endpoint or region" in error.hint
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 305])
+@pytest.mark.parametrize(
+    ("location", "named"),
+    [
+        (f"http://store.invalid{ELSEWHERE}", "(to http://store.invalid/elsewhere?…)"),
+        (f"http://store.invalid/k?{ELSEWHERE_SECRET}", "(to http://store.invalid/k"),
+        (f"http://store.invalid/k?a='{ELSEWHERE_SECRET}", "(to http://store.invalid/k"),
+        (ELSEWHERE, "(to /elsewhere?…)"),
+        (f"?X-Amz-Signature={ELSEWHERE_SECRET}", "redirected (to "),
+        (TARGET, f"(to {PATH}?…)"),
+        ("http://[", "(to http://[)"),
+        ("\xff", "(to \xff)"),
+    ],
+)
+def test_what_would_become_another_request_is_refused_by_its_location(
+    status: int, location: str, named: str, small: Path
+) -> None:
+    with raw_server(redirect(status, location), answer(200)) as server:
+        error = failure_of(small, server.url + TARGET, ELSEWHERE_SECRET)
+    assert type(error) is RefusedError
+    assert (error.exit_code, error.http_status) == (6, status)
+    assert named in error.message
+    assert f"did not take the upload to {server.url}{PATH}: {status}" in error.message
+    assert "right endpoint or region" in error.hint
+    assert [request.method for request in server.requests] == ["PUT"]
+
+
+def test_what_the_last_host_says_is_said_of_the_last_host(small: Path) -> None:
+    with (
+        raw_server(answer(404)) as there,
+        raw_server(redirect(307, other_name(there.url) + ELSEWHERE)) as here,
+    ):
+        error = failure_of(small, here.url + TARGET, ELSEWHERE_SECRET)
+    assert error.message.startswith(f"localhost:{there.port} refused the upload to ")
+    assert f"http://localhost:{there.port}/elsewhere: 404" in error.message
