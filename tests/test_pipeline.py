@@ -9,7 +9,6 @@ import pytest
 
 import e2b_upload
 from e2b_upload import pipeline
-from e2b_upload.archive import spool as spool_module
 from e2b_upload.archive.pack import Archive
 from e2b_upload.archive.spool import Spool
 from e2b_upload.context import collect
@@ -131,36 +130,41 @@ def test_the_spool_is_gone_after_an_exception_at_any_step(
     assert list(spool_dir.iterdir()) == []
 
 
-def break_close(monkeypatch: pytest.MonkeyPatch, spools: list[Spool]) -> list[int]:
+def break_close(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let the spool's close fail as a dying disk's would, after the descriptor is free."""
     failed: list[int] = []
+    real = Spool.close
 
-    class Closing:
-        def __getattr__(self, name: str) -> object:
-            return getattr(os, name)
+    def close(self: Spool) -> None:
+        descriptor = self.fileno()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "close", failing)
+            real(self)
+        assert descriptor in failed
 
-        def close(self, descriptor: int) -> None:
-            os.close(descriptor)
-            if any(spool.fileno() == descriptor for spool in spools):
-                failed.append(descriptor)
-                raise OSError(5, "Input/output error")
+    really_close = os.close
 
-    monkeypatch.setattr(spool_module, "os", Closing())
+    def failing(descriptor: int) -> None:
+        really_close(descriptor)
+        failed.append(descriptor)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Spool, "close", close)
     return failed
 
 
 def test_a_spool_that_fails_to_close_after_a_200_is_a_success(
-    context: Path, store: RawServer, spools: list[Spool], monkeypatch: pytest.MonkeyPatch
+    context: Path, store: RawServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failed = break_close(monkeypatch, spools)
+    failed = break_close(monkeypatch)
     assert e2b_upload.build(context, store.url + "/k").http_status == 200
     assert len(failed) == 1
 
 
 def test_after_a_failure_the_first_error_is_the_one_reported(
-    context: Path, spools: list[Spool], monkeypatch: pytest.MonkeyPatch
+    context: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failed = break_close(monkeypatch, spools)
+    failed = break_close(monkeypatch)
     with raw_server(answer(403)) as store, pytest.raises(e2b_upload.RefusedError):
         e2b_upload.build(context, store.url + "/k")
     assert len(failed) == 1

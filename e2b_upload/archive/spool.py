@@ -134,11 +134,10 @@ class Spool:
                 if not self._link(partial, at):
                     self._copy(partial, at)
                 os.replace(partial, name, src_dir_fd=at, dst_dir_fd=at)
-            except BaseException:
+            finally:
+                # Still there after a failure, and where both names are of one file: rename(2).
                 with contextlib.suppress(OSError):
                     os.unlink(partial, dir_fd=at)
-                raise
-            finally:
                 os.close(at)
         except OSError as error:
             raise _failed(f"kept as {printable(final)}", folder, error) from error
@@ -225,7 +224,7 @@ def _failed(doing: str, folder: str | None, error: OSError) -> SpoolError:
     free = _free_bytes(folder) if folder is not None else ""
     return SpoolError(
         f"the archive cannot be {doing}: {why}{free}",
-        hint="Free some space, or choose a folder on another disk with --spool-dir.",
+        hint="Free some space, or choose another disk: with --spool-dir, or for the file of -o.",
     )
 
 

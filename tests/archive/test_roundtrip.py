@@ -1,0 +1,270 @@
+"""What goes into an archive comes out again, whoever unpacks it."""
+
+import gzip
+import hashlib
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, get_args
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import e2b_upload
+from e2b_upload.archive.pack import Compression
+from tests.archive.programs import Unpacker, every_unpacker
+from tests.archive.reading import LAST_SECOND, Listed, expected, listed
+from tests.support.trees import (
+    HOSTILE_NAMES,
+    SECOND,
+    YEAR_1960,
+    YEAR_2300,
+    File,
+    Folder,
+    HardLink,
+    Symlink,
+    Tree,
+    make,
+    mtimes,
+    snapshot,
+    trees,
+)
+
+COMPRESSIONS: Final[tuple[Compression, ...]] = get_args(Compression)
+EXAMPLES: Final = settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+)
+
+# What the first hundred bytes of a header can say, and the prefix.
+PLAIN: Final[Tree] = {
+    **{b"names/" + name: File(name) for name in HOSTILE_NAMES if len(name) <= 90},
+    **{b"folders/" + name: Folder() for name in HOSTILE_NAMES if len(name) <= 90},
+    **{b"d" * 99 + b"/" + b"n" * n: File(b"%d" % n) for n in (1, 99, 100)},
+    **{b"modes/%04o" % mode: File(mode=mode) for mode in (0o400, 0o644, 0o777, 0o4755, 0o7777)},
+    **{b"modes/d%04o" % mode: Folder(mode=mode) for mode in (0o700, 0o755, 0o1777, 0o2770)},
+    **{b"sizes/%d" % size: File(b"s" * size) for size in (0, 1, 511, 512, 513, 2_000_000)},
+    **{b"times/%d" % s: File(mtime_ns=s * SECOND + 5) for s in (0, 2**31, 2**32, LAST_SECOND)},
+    b"times/folder": Folder(mtime_ns=7 * SECOND),
+    b"times/folder/in it": File(),
+    b"links/a": File(b"one file, three names", 0o640),
+    b"links/b": HardLink(b"links/a"),
+    b"links/further/c": HardLink(b"links/a"),
+    b"links/dangling": Symlink(b"no/where"),
+    b"links/absolute": Symlink(b"/etc/passwd"),
+    b"links/above": Symlink(b"../../.."),
+    b"links/here": Symlink(b"."),
+    b"links/loop": Symlink(b"loop"),
+    b"links/a hundred": Symlink(b"t" * 100),
+    b"links/not UTF-8": Symlink(b"\xff\xfe", mtime_ns=3 * SECOND),
+}
+# What needs a pax record, but for times.
+LONG: Final[Tree] = {
+    **{b"long names/" + name: File(name) for name in HOSTILE_NAMES if len(name) > 90},
+    **{b"long folders/" + name: Folder() for name in HOSTILE_NAMES if len(name) > 90},
+    **{b"/".join([b"p" * 200] * n): Folder() for n in (2, 5, 15)},
+    b"e" * 99 + b"/file": File(b"the hundredth byte of its name is a slash"),
+    b"e" * 99 + b"/" + b"f" * 101: File(b"there too, and the prefix is of no use"),
+    b"first/" + b"x" * 150: File(b"its second name links to a long one"),
+    b"second/x": HardLink(b"first/" + b"x" * 150),
+    b"first/\xff" + b"y" * 150: File(b"the same, and not UTF-8"),
+    b"second/y": HardLink(b"first/\xff" + b"y" * 150),
+    b"targets/101": Symlink(b"t" * 101),
+    b"targets/1000": Symlink(b"t" * 1000),
+    b"targets/\xff": Symlink(b"\xff" * 101),
+    b"targets/" + b"z" * 150: Symlink(b"\xe2\x82\xac" * 40),
+}
+_WHEN: Final = {
+    b"1960": YEAR_1960,
+    b"a little before 1970": -1,
+    b"after the last octal second": (LAST_SECOND + 1) * SECOND,
+    b"2300": YEAR_2300 + 123_456_789,
+}
+TIMES: Final[Tree] = {
+    **{b"file/" + name: File(mtime_ns=mtime) for name, mtime in _WHEN.items()},
+    **{b"folder/" + name: Folder(mtime_ns=mtime) for name, mtime in _WHEN.items()},
+    **{b"link/" + name: Symlink(b"x", mtime_ns=mtime) for name, mtime in _WHEN.items()},
+}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Iterator[Path]:
+    yield from _folder(tmp_path / "source")
+
+
+@pytest.fixture
+def unpacked(tmp_path: Path) -> Iterator[Path]:
+    yield from _folder(tmp_path / "unpacked")
+
+
+def _folder(path: Path) -> Iterator[Path]:
+    path.mkdir()
+    yield path
+    shutil.rmtree(path)  # at once: some are too deep for what would clean up later
+
+
+# Any tree, any compression
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@given(tree=trees())
+@EXAMPLES
+def test_an_archive_holds_the_tree_in_the_fixed_order(compression: Compression, tree: Tree) -> None:
+    with TemporaryDirectory() as folder:
+        make(tree, folder)
+        source = snapshot(folder)
+        with TemporaryDirectory() as elsewhere:
+            output = os.path.join(elsewhere, "out")
+            archive = e2b_upload.pack(folder, output, compression=compression, no_ignore=True)
+            entries = listed(output)
+            content = Path(output).read_bytes()
+    assert entries == expected(source)
+    assert archive == e2b_upload.Archive(
+        bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        md5=hashlib.md5(content, usedforsecurity=False).hexdigest(),
+        files=sum(entry.type == "file" for entry in entries),
+        directories=sum(entry.type == "directory" for entry in entries),
+        symlinks=sum(entry.type == "symlink" for entry in entries),
+        hardlinks=sum(entry.type == "hardlink" for entry in entries),
+        content_bytes=sum(entry.size for entry in entries),
+        path=os.path.realpath(output),
+    )
+    plain = content if compression == "none" else gzip.decompress(content)
+    assert (len(plain) % 512, plain[-1_024:]) == (0, bytes(1_024))
+
+
+def _pack(folder: str | Path, output: Path, compression: Compression) -> bytes:
+    e2b_upload.pack(folder, output, compression=compression, no_ignore=True)
+    return output.read_bytes()
+
+
+@given(tree=trees(), compression=st.sampled_from(COMPRESSIONS))
+@EXAMPLES
+def test_the_same_tree_gives_the_same_bytes_wherever_and_whosever_it_is(
+    tree: Tree, compression: Compression
+) -> None:
+    stranger = 12_345 if os.geteuid() == 0 else None
+    with TemporaryDirectory() as one, TemporaryDirectory() as two, TemporaryDirectory() as out:
+        make(tree, one)
+        make(tree, two, owner=stranger)
+        # A group that is not one's own takes setgid away, and that is a difference.
+        assert snapshot(one) == snapshot(two)
+        output = Path(out, "archive")
+        packed = [_pack(folder, output, compression) for folder in (one, one, two)]
+    assert packed[0] == packed[1] == packed[2]
+
+
+@given(tree=trees(), limit=mtimes())
+@EXAMPLES
+def test_no_time_is_later_than_the_limit(tree: Tree, limit: int) -> None:
+    seconds = limit // SECOND
+    with TemporaryDirectory() as folder, TemporaryDirectory() as out:
+        make(tree, folder)
+        output = os.path.join(out, "archive")
+        e2b_upload.pack(folder, output, compression="none", mtime=seconds, no_ignore=True)
+        assert listed(output) == expected(snapshot(folder), no_later_than=seconds)
+
+
+@given(tree=trees(), compression=st.sampled_from(COMPRESSIONS))
+@EXAMPLES
+def test_a_stream_gets_what_a_file_gets(tree: Tree, compression: Compression) -> None:
+    with TemporaryDirectory() as folder, TemporaryDirectory() as out:
+        make(tree, folder)
+        stream = Path(out, "stream")
+        with stream.open("wb") as file:
+            e2b_upload.pack(folder, file, compression=compression, no_ignore=True)
+        assert stream.read_bytes() == _pack(folder, Path(out, "file"), compression)
+
+
+def test_links_that_are_followed_become_what_they_lead_to(source: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    make({b"file": File(b"content", 0o600, 5 * SECOND), b"folder/in it": File(b"x")}, outside)
+    links = {
+        b"file": Symlink(os.fsencode(outside / "file")),
+        b"folder": Symlink(os.fsencode(outside / "folder")),
+        b"dangling": Symlink(b"no/where"),
+        b"loop": Symlink(b"loop"),
+        b"up": Symlink(b"."),
+    }
+    make(links, source)
+    output = tmp_path / "out"
+    e2b_upload.pack(source, output, follow_symlinks=True)
+
+    entries = {entry.path: entry for entry in listed(output)}
+    assert {path: (entry.type, entry.target) for path, entry in entries.items()} == {
+        b"dangling": ("symlink", b"no/where"),
+        b"file": ("file", None),
+        b"folder": ("directory", None),
+        b"folder/in it": ("file", None),
+        b"loop": ("symlink", b"loop"),
+        b"up": ("symlink", b"."),
+    }
+    sha256 = hashlib.sha256(b"content").hexdigest()
+    assert entries[b"file"] == Listed(b"file", "file", 0o600, 5, 7, sha256)
+
+
+def test_an_empty_folder_gives_an_archive_of_nothing(source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    for compression in COMPRESSIONS:
+        archive = e2b_upload.pack(source, output, compression=compression)
+        assert (archive.files, archive.directories, archive.content_bytes) == (0, 0, 0)
+        assert listed(output) == []
+
+
+# Other programs
+
+
+@every_unpacker
+@pytest.mark.parametrize("tree", [PLAIN, LONG, TIMES], ids=["plain", "long", "times"])
+def test_a_program_unpacks_the_same_tree(
+    unpacker: Unpacker, tree: Tree, source: Path, unpacked: Path, tmp_path: Path
+) -> None:
+    make(tree, source)
+    archive = tmp_path / "archive.tar.gz"
+    e2b_upload.pack(source, archive)
+    unpacker.unpack(archive, unpacked)
+    assert unpacker.gives_back(snapshot(unpacked)) == unpacker.gives_back(snapshot(source))
+
+
+def test_a_plain_tree_needs_no_pax_record(source: Path, tmp_path: Path) -> None:
+    make(PLAIN, source)
+    e2b_upload.pack(source, tmp_path / "out")
+    with tarfile.open(tmp_path / "out") as tar:
+        assert [member.name for member in tar if member.pax_headers] == []
+
+
+# Deeper than PATH_MAX: no program unpacks it, but all of them read it
+
+DEEP: Final = b"/".join(b"%050d" % level for level in range(300))
+
+
+@pytest.fixture
+def deep_archive(source: Path, tmp_path: Path) -> Path:
+    tree: Tree = {
+        DEEP + b"/file": File(b"content"),
+        DEEP + b"/folder": Folder(0o700),
+        DEEP + b"/link": Symlink(DEEP[:1000]),
+        b"the same file": HardLink(DEEP + b"/file"),
+    }
+    make(tree, source)
+    archive = tmp_path / "archive.tar.gz"
+    e2b_upload.pack(source, archive)
+    assert listed(archive) == expected(snapshot(source))
+    return archive
+
+
+def test_a_path_may_be_longer_than_the_system_takes_in_one_call(deep_archive: Path) -> None:
+    assert max(len(entry.path) for entry in listed(deep_archive)) == len(DEEP) + len("/folder")
+    targets = {entry.path: entry.target for entry in listed(deep_archive) if entry.target}
+    assert targets == {DEEP + b"/link": DEEP[:1000], b"the same file": DEEP + b"/file"}
+
+
+@every_unpacker
+def test_a_program_lists_paths_of_any_length(unpacker: Unpacker, deep_archive: Path) -> None:
+    names = [line.rstrip(b"/") for line in unpacker.list(deep_archive).splitlines()]
+    assert names == [entry.path for entry in listed(deep_archive)]

@@ -1,0 +1,549 @@
+"""The archive on a disk: nobody sees it, nobody has to clean up after it."""
+
+import errno
+import hashlib
+import io
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from e2b_upload.archive import spool as spool_module
+from e2b_upload.archive.spool import Spool, default_folder
+from e2b_upload.errors import SpoolError
+from tests.archive.users import another_user
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+BIG: Final = bytes(range(256)) * 8_192  # 2 MiB
+ANOTHER_DISK: Final = Path("/dev/shm")
+
+needs_another_disk = pytest.mark.skipif(
+    not ANOTHER_DISK.is_dir()
+    or ANOTHER_DISK.stat().st_dev == os.stat(tempfile.gettempdir()).st_dev,
+    reason="there is no second file system",
+)
+
+
+def refuse_tmpfile(patch: pytest.MonkeyPatch, code: int = errno.EOPNOTSUPP) -> None:
+    """Make a system of an old kernel, or of a file system that has no files without a name."""
+    real = os.open
+
+    def refusing(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE and os.path.isdir(path):
+            raise OSError(code, os.strerror(code), path)
+        return real(path, flags, mode, dir_fd=dir_fd)
+
+    patch.setattr(tempfile, "_O_TMPFILE_WORKS", True)  # it remembers, for the whole process
+    patch.setattr(os, "open", refusing)
+
+
+@pytest.fixture(params=["without a name", "deleted at once"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a test on both kinds of file that a spool may be."""
+    if request.param == "deleted at once":
+        refuse_tmpfile(monkeypatch)
+    return str(request.param)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "spool"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a disk of a megabyte, which takes root."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a file system")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+@pytest.fixture
+def read_only() -> Iterator[str]:
+    """Make a folder that another user reaches, and may not write to."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o555)  # noqa: S103
+        yield folder
+
+
+def content_of(spool: Spool) -> bytes:
+    return os.pread(spool.fileno(), spool.size, 0)
+
+
+def run(script: str, *arguments: Path, umask: int = -1) -> str:
+    command = [sys.executable, "-W", "error", "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, umask=umask)
+    assert not done.stderr
+    return done.stdout
+
+
+# Writing
+
+
+@given(st.lists(st.binary(max_size=5_000)))
+@settings(deadline=None)
+def test_what_is_written_is_there_with_its_size_and_digests(pieces: list[bytes]) -> None:
+    content = b"".join(pieces)
+    with Spool() as spool:
+        for number, piece in enumerate(pieces):
+            spool.write(memoryview(piece) if number % 2 else piece)
+        assert content_of(spool) == content
+        assert spool.size == len(content)
+        assert spool.sha256 == hashlib.sha256(content).hexdigest()
+        assert spool.md5 == hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def test_a_disk_that_takes_little_at_a_time_gets_it_all(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.write
+    with Spool(folder) as spool, monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda file, data: real(file, data[:700]))
+        spool.write(BIG[:10_000])
+        patch.undo()
+        assert content_of(spool) == BIG[:10_000]
+
+
+def test_nobody_sees_it_from_the_first_byte_to_the_last(folder: Path, kind: str) -> None:
+    del kind
+    with Spool(folder) as spool:
+        assert os.listdir(folder) == []
+        spool.write(BIG)
+        assert os.listdir(folder) == []
+        assert content_of(spool) == BIG
+        assert os.fstat(spool.fileno()).st_nlink == 0
+        assert os.fstat(spool.fileno()).st_dev == folder.stat().st_dev
+        assert not os.get_inheritable(spool.fileno())
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL])
+def test_a_system_without_nameless_files_has_spools_too(
+    folder: Path, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_tmpfile(monkeypatch, code)
+    with Spool(folder) as spool:
+        spool.write(b"content")
+        assert os.listdir(folder) == []
+        assert content_of(spool) == b"content"
+
+
+KILLED: Final = """
+import errno, os, sys
+from e2b_upload.archive.spool import Spool
+
+if sys.argv[2] == "deleted at once":
+    real = os.open
+    def refusing(path, flags, *mode, **at):
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "no")
+        return real(path, flags, *mode, **at)
+    os.open = refusing
+spool = Spool(sys.argv[1])
+spool.write(bytes(1 << 20))
+print(spool.size, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("kind", ["without a name", "deleted at once"])
+def test_a_killed_process_leaves_nothing(folder: Path, kind: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, folder, kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"1048576\n"
+        assert os.listdir(folder) == []
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert os.listdir(folder) == []
+
+
+def test_it_may_be_closed_twice(folder: Path) -> None:
+    spool = Spool(folder)
+    spool.close()
+    spool.close()
+
+
+def test_closing_it_twice_closes_nobody_elses_file(folder: Path) -> None:
+    spool = Spool(folder)
+    number = spool.fileno()
+    spool.close()
+    theirs = os.open(folder, os.O_RDONLY)
+    assert theirs == number, "the system gives the lowest number that is free"
+    spool.close()
+    os.close(theirs)  # fails where that is done already
+
+
+# Folders
+
+
+def test_the_default_folder_is_that_of_the_environment_or_on_a_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert default_folder() == str(tmp_path)
+
+    for unset in ("", None):
+        monkeypatch.delenv("TMPDIR") if unset is None else monkeypatch.setenv("TMPDIR", unset)
+        monkeypatch.setattr(spool_module, "_ON_DISK", str(tmp_path))
+        assert default_folder() == str(tmp_path)
+        monkeypatch.setattr(spool_module, "_ON_DISK", str(tmp_path / "missing"))
+        assert default_folder() == tempfile.gettempdir()
+
+
+def test_a_default_folder_that_may_not_be_written_is_left_alone(
+    read_only: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setattr(spool_module, "_ON_DISK", read_only)
+    with another_user():
+        assert default_folder() == tempfile.gettempdir() != read_only
+
+
+def test_the_environment_chooses_the_folder(
+    folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del kind
+    monkeypatch.setenv("TMPDIR", str(folder))
+    with Spool() as spool:
+        assert spool.folder == str(folder)
+        assert os.fstat(spool.fileno()).st_dev == folder.stat().st_dev
+
+
+@pytest.mark.parametrize(
+    ("there", "reason"), [("missing", "No such file"), ("a file", "Not a directory")]
+)
+def test_a_folder_that_is_none_is_named(
+    tmp_path: Path, kind: str, there: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del kind
+    (tmp_path / "a file").write_bytes(b"")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / there))
+    for chosen in (tmp_path / there, None):
+        with pytest.raises(SpoolError, match=reason) as raised:
+            Spool(chosen)
+        assert str(tmp_path / there) in raised.value.message
+        assert "--spool-dir" in raised.value.hint
+
+
+def test_a_folder_that_may_not_be_written_is_named(kind: str, read_only: str) -> None:
+    del kind
+    with another_user(), pytest.raises(SpoolError, match="Permission denied") as raised:
+        Spool(read_only)
+    assert read_only in raised.value.message
+    assert "--spool-dir" in raised.value.hint
+
+
+# Full disks
+
+
+def test_a_full_disk_is_named_with_what_it_took(full_disk: Path) -> None:
+    with Spool(full_disk) as spool:
+        with pytest.raises(SpoolError) as raised:
+            spool.write(BIG)
+        so_far = f"the archive cannot be spooled in {full_disk} ({spool.size} bytes of it are)"
+        assert raised.value.message == f"{so_far}: the disk is full, 0 bytes are free"
+        assert 0 < spool.size <= 1 << 20
+        assert "--spool-dir" in raised.value.hint
+        assert os.listdir(full_disk) == []
+    assert shutil.disk_usage(full_disk).used == 0
+
+
+LIMITED: Final = """
+import resource, sys
+from e2b_upload.archive.spool import Spool
+from e2b_upload.errors import SpoolError
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
+with Spool(sys.argv[1]) as spool:
+    try:
+        spool.write(bytes(100_000))
+        spool.write(bytes(100_000))
+    except SpoolError as error:
+        print(error.message, error.hint, spool.size, sep="\\n")
+"""
+
+
+def test_a_limit_on_files_is_named_with_what_it_let_through(folder: Path) -> None:
+    message, hint, size = run(LIMITED, folder).splitlines()
+    assert f"spooled in {folder} (150000 bytes of it are): a limit on the size of files" in message
+    assert "--spool-dir" in hint
+    assert size == "150000"
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EDQUOT, "the disk quota is used up"),
+        (errno.EFBIG, "a limit on the size of files is met"),
+        (errno.EIO, "Input/output error"),
+    ],
+)
+def test_every_way_to_fail_has_its_words(
+    folder: Path, code: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    with Spool(folder) as spool:
+        spool.write(b"four")
+        monkeypatch.setattr(os, "write", failing)
+        with pytest.raises(SpoolError, match=words) as raised:
+            spool.write(b"more")
+        monkeypatch.undo()
+    assert isinstance(raised.value.__cause__, OSError)
+    assert "--spool-dir" in raised.value.hint
+    assert f"spooled in {folder} (4 bytes of it are)" in raised.value.message
+
+
+# Keeping
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["replacing", "new"])
+def test_what_is_kept_is_the_archive_and_nothing_else(
+    folder: Path, kind: str, *, there: bool
+) -> None:
+    del kind
+    if there:
+        (folder / "kept").write_bytes(b"before")
+    with Spool(folder) as spool:
+        spool.write(BIG)
+        spool.keep(folder / "kept")
+        assert os.listdir(folder) == ["kept"]
+    assert (folder / "kept").read_bytes() == BIG
+
+
+def test_on_its_own_disk_it_is_the_spool_itself_that_is_kept(folder: Path) -> None:
+    with Spool(folder) as spool:
+        spool.write(BIG)
+        spool.keep(folder / "kept")
+        assert os.path.samestat((folder / "kept").stat(), os.fstat(spool.fileno()))
+
+
+@needs_another_disk
+def test_on_another_disk_a_copy_is_kept(folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=ANOTHER_DISK) as there, Spool(folder) as spool:
+        kept = Path(there, "kept")
+        spool.write(BIG)
+        spool.keep(kept)
+        assert kept.read_bytes() == BIG
+        assert os.listdir(there) == ["kept"]
+
+
+def test_it_may_be_kept_more_than_once(folder: Path, kind: str) -> None:
+    del kind
+    with Spool(folder) as spool:
+        spool.write(BIG)
+        for name in ("one", "two", "one"):
+            spool.keep(folder / name)
+    assert (folder / "one").read_bytes() == (folder / "two").read_bytes() == BIG
+    assert sorted(os.listdir(folder)) == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["n" * 255, "\u20ac" * 85, os.fsdecode(b"\xff" * 255), "-rf", "new\nline", ".hidden"],
+    ids=["long", "long in bytes", "not UTF-8", "option", "new line", "hidden"],
+)
+def test_it_is_kept_under_any_name_that_the_system_allows(
+    folder: Path, kind: str, name: str
+) -> None:
+    del kind
+    with Spool(folder) as spool:
+        spool.write(b"content")
+        spool.keep(folder / name)
+    assert os.listdir(folder) == [name]
+    assert (folder / name).read_bytes() == b"content"
+
+
+def test_a_relative_path_is_taken_from_the_working_folder(
+    folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del kind
+    monkeypatch.chdir(folder)
+    with Spool() as spool:
+        spool.write(b"content")
+        spool.keep("kept")
+    assert (folder / "kept").read_bytes() == b"content"
+
+
+UMASKED: Final = """
+import sys
+from e2b_upload.archive.spool import Spool
+
+with Spool(sys.argv[1]) as spool:
+    spool.keep(sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o027, 0o077])
+def test_the_umask_says_who_may_read_what_is_kept(folder: Path, umask: int) -> None:
+    run(UMASKED, folder, folder / "kept", umask=umask)
+    assert stat.S_IMODE((folder / "kept").stat().st_mode) == 0o666 & ~umask
+
+
+@needs_another_disk
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o027, 0o077])
+def test_the_umask_says_who_may_read_a_copy(folder: Path, umask: int) -> None:
+    with tempfile.TemporaryDirectory(dir=ANOTHER_DISK) as there:
+        run(UMASKED, folder, Path(there, "kept"), umask=umask)
+        assert stat.S_IMODE(Path(there, "kept").stat().st_mode) == 0o666 & ~umask
+
+
+def test_a_disk_that_gets_full_keeps_what_was_there(folder: Path, full_disk: Path) -> None:
+    (full_disk / "kept").write_bytes(b"before")
+    with Spool(folder) as spool:
+        spool.write(BIG)
+        with pytest.raises(SpoolError, match="the disk is full") as raised:
+            spool.keep(full_disk / "kept")
+    assert str(full_disk / "kept") in raised.value.message
+    assert raised.value.hint
+    assert os.listdir(full_disk) == ["kept"]
+    assert (full_disk / "kept").read_bytes() == b"before"
+
+
+def test_a_full_disk_that_is_not_the_spools_is_not_said_to_hold_the_archive(
+    folder: Path, full_disk: Path
+) -> None:
+    with Spool(folder) as spool:
+        spool.write(BIG)
+        with pytest.raises(SpoolError, match="the disk is full") as raised:
+            spool.keep(full_disk / "kept")
+    assert f"{len(BIG)} bytes" not in raised.value.message
+    assert "-o" in raised.value.hint
+
+
+class Stop(BaseException):
+    """As a signal would raise it."""
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "I/O error"), Stop()], ids=["disk", "signal"])
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_failure_keeps_what_was_there(
+    folder: Path, kind: str, call: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del kind
+
+    def failing(*_: object, **__: object) -> None:
+        raise error
+
+    (folder / "kept").write_bytes(b"before")
+    with Spool(folder) as spool:
+        spool.write(BIG)
+        monkeypatch.setattr(os, call, failing)
+        with pytest.raises(SpoolError if isinstance(error, OSError) else Stop):
+            spool.keep(folder / "kept")
+        monkeypatch.undo()
+    assert os.listdir(folder) == ["kept"]
+    assert (folder / "kept").read_bytes() == b"before"
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("missing/kept", "No such file or directory"),
+        ("a file/kept", "Not a directory"),
+        ("a folder", "Is a directory"),
+        ("n" * 256, "File name too long"),
+    ],
+)
+def test_a_path_that_cannot_be_written_is_named(
+    folder: Path, kind: str, path: str, reason: str
+) -> None:
+    del kind
+    (folder / "a file").write_bytes(b"")
+    (folder / "a folder").mkdir()
+    with Spool(folder) as spool, pytest.raises(SpoolError, match=reason) as raised:
+        spool.keep(folder / path)
+    assert str(folder / path) in raised.value.message
+    assert "-o" in raised.value.hint
+    assert sorted(os.listdir(folder)) == ["a file", "a folder"]
+
+
+# Streams
+
+
+class Raw(io.RawIOBase):
+    """As a file on a disk that gets full, or a socket: it may take less than it is given."""
+
+    def __init__(self, at_a_time: int) -> None:
+        self.at_a_time = at_a_time
+        self.taken = bytearray()
+
+    def write(self, data: "ReadableBuffer") -> int:
+        taken = memoryview(data)[: self.at_a_time]
+        self.taken += taken
+        return len(taken)
+
+
+@pytest.mark.parametrize("at_a_time", [1, 999, 20_000])
+def test_a_stream_that_takes_little_at_a_time_gets_it_all(at_a_time: int) -> None:
+    with Spool() as spool, Raw(at_a_time) as stream:
+        spool.write(BIG[:20_000])
+        spool.copy_to(cast("IO[bytes]", stream))
+        assert bytes(stream.taken) == BIG[:20_000]
+
+
+def test_a_pipe_gets_it_all_and_its_end_is_told(folder: Path) -> None:
+    reading, writing = os.pipe()
+    with Spool(folder) as spool:
+        spool.write(BIG)
+        received = []
+        with open(reading, "rb") as reader, open(writing, "wb") as writer:
+            thread = threading.Thread(target=lambda: received.append(reader.read()))
+            thread.start()
+            spool.copy_to(writer)
+            writer.close()
+            thread.join()
+        assert received == [BIG]
+
+        reading, writing = os.pipe()
+        os.close(reading)
+        with pytest.raises(BrokenPipeError), open(writing, "wb", buffering=0) as writer:
+            spool.copy_to(writer)
+
+
+def test_a_fifo_gets_it_all(folder: Path) -> None:
+    fifo = folder / "fifo"
+    os.mkfifo(fifo)
+    received = []
+    thread = threading.Thread(target=lambda: received.append(fifo.read_bytes()))
+    thread.start()
+    with Spool(folder) as spool:
+        spool.write(BIG)
+        spool.copy_to_path(fifo)
+    thread.join()
+    assert received == [BIG]
+    assert stat.S_ISFIFO(fifo.lstat().st_mode)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("/dev/full", "written to /dev/full: the disk is full"), ("/", "written to /: Is a")],
+)
+def test_a_device_that_takes_nothing_is_named(folder: Path, path: str, words: str) -> None:
+    with Spool(folder) as spool:
+        spool.write(BIG)
+        with pytest.raises(SpoolError, match=words):
+            spool.copy_to_path(path)
