@@ -13,15 +13,8 @@
 
 from __future__ import annotations
 
-import re
 import signal
 from typing import ClassVar
-
-# Control characters (C0, DEL, C1), line separators that terminals obey, the marks that reverse
-# the direction of writing, and lone surrogates: bytes of a file name that are not UTF-8.
-_UNPRINTABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
 
 
 def printable(text: str) -> str:
@@ -30,14 +23,15 @@ def printable(text: str) -> str:
     File names and the words of a server are data: ``"\x1b[2J"`` becomes ``"\\x1b[2J"``, and a byte
     that is not UTF-8 (a surrogate escape, PEP 383) the byte that it stands for, ``"\\xff"``.
     """
-    return _UNPRINTABLE.sub(_escape, text)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if 0xDC80 <= code <= 0xDCFF:  # noqa: PLR2004  (the range of PEP 383)
-        return f"\\x{code - 0xDC00:02x}"
-    return match[0].encode("unicode_escape", "backslashreplace").decode("ascii")
+def _escaped(char: str) -> str:
+    if "\udc80" <= char <= "\udcff":
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode("ascii")
 
 
 class UploadError(Exception):

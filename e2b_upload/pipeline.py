@@ -271,8 +271,6 @@ def _packed(
         if file is not None:
             spool.keep(file)
             archive = replace(archive, path=file)
-        elif isinstance(output, (str, os.PathLike)):
-            spool.copy_to_path(output)
         elif output is not None:
             spool.copy_to(output)
         packed = time.monotonic()
@@ -286,14 +284,14 @@ def _file_to_keep(output: Path | IO[bytes] | None) -> str | None:
     """
     if not isinstance(output, (str, os.PathLike)):
         return None
-    path = os.path.realpath(output)
-    if os.path.isdir(path):
+    if os.path.isdir(output):
         raise SpoolError(
-            f"the archive cannot be kept as {printable(path)}: it is a folder",
+            f"the archive cannot be kept as {printable(os.fspath(output))}: it is a folder",
             hint="Name a file with -o.",
         )
-    if os.path.exists(path) and not os.path.isfile(path):
+    if os.path.exists(output) and not os.path.isfile(output):
         return None
+    path = os.path.realpath(output)
     if not os.path.isdir(os.path.dirname(path)):
         raise SpoolError(
             f"the archive cannot be kept as {printable(path)}: there is no such folder",

@@ -33,6 +33,8 @@ _FULL = {
 # What open(2) says of O_TMPFILE on a file system or kernel that does not know it.
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
 _COPY_BYTES = 1024 * 1024
+# To name files in it, not to list it.
+_FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def default_folder() -> str:
@@ -129,7 +131,7 @@ class Spool:
         # Hidden, and never the same: two builds may write one name at once.
         partial = f".e2b-upload.{secrets.token_hex(8)}.part"
         try:
-            at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            at = os.open(folder, _FOLDER)
             try:
                 if not self._link(partial, at):
                     self._copy(partial, at)
@@ -142,29 +144,30 @@ class Spool:
         except OSError as error:
             raise _failed(f"kept as {printable(final)}", folder, error) from error
 
-    def copy_to(self, stream: IO[bytes]) -> None:
-        """Write the archive to an open file, such as standard output.
+    def copy_to(self, output: str | os.PathLike[str] | IO[bytes]) -> None:
+        """Write the archive to a device or a FIFO that is there, or to an open file.
 
         Raises:
-            OSError: as that file does; a closed pipe is BrokenPipeError.
+            SpoolError: it cannot be written, or nobody reads it any more.
         """
+        name = output if isinstance(output, (str, os.PathLike)) else "the output"
+        try:
+            if isinstance(output, (str, os.PathLike)):
+                with open(output, "wb") as stream:
+                    self._write_to(stream)
+            else:
+                self._write_to(output)
+        except OSError as error:
+            raise _failed(f"written to {printable(os.fspath(name))}", None, error) from error
+
+    def _write_to(self, stream: IO[bytes]) -> None:
         for piece in self._pieces():
             rest = memoryview(piece)
-            while rest:  # a raw stream may take less than it is given
-                rest = rest[stream.write(rest) :]
+            while rest:  # a raw stream may take less than it is given, or nothing now
+                if (count := stream.write(rest)) is None:
+                    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+                rest = rest[count:]
         stream.flush()
-
-    def copy_to_path(self, path: str | os.PathLike[str]) -> None:
-        """Write the archive to a device or a FIFO that is there.
-
-        Raises:
-            SpoolError: it cannot be written.
-        """
-        try:
-            with open(path, "wb") as stream:
-                self.copy_to(stream)
-        except OSError as error:
-            raise _failed(f"written to {printable(os.fspath(path))}", None, error) from error
 
     def close(self) -> None:
         """Free the file. Never fails: whatever the build came to stands by now."""
@@ -203,7 +206,7 @@ class Spool:
     def _copy(self, name: str, at: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with open(os.open(name, flags, 0o666, dir_fd=at), "wb") as file:
-            self.copy_to(file)
+            self._write_to(file)
             os.fsync(file.fileno())
 
     def _pieces(self) -> Iterator[bytes]:

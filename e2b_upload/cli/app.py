@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -33,45 +33,72 @@ from e2b_upload.cli.options import (
     Verbose,
 )
 from e2b_upload.cli.report import Report, use_color
-from e2b_upload.errors import Interrupted, UploadError, UsageError, printable
+from e2b_upload.cli.streams import STDERR, STDOUT, Forgiving, take_over
+from e2b_upload.errors import Interrupted, SpoolError, UploadError, UsageError, printable
 
 PROGRAM = "e2b-upload"
+SHOW_CURSOR = b"\x1b[?25h"
 _MAX_URL_BYTES = 64 * 1024
 
 app = typer.Typer(
     name=PROGRAM,
-    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,  # its frames would show the URL
     rich_markup_mode="rich",
 )
 
 
-def main(args: list[str] | None = None) -> NoReturn:
-    """Run the command line, and exit."""
-    sys.exit(run(sys.argv[1:] if args is None else args))
+def main() -> NoReturn:
+    """Run the command line on this process's arguments and streams, and exit."""
+    sys.exit(run(sys.argv[1:], take_over()))
 
 
-def run(args: list[str]) -> int:
+def run(args: list[str], output: Forgiving | None = None) -> int:
     """Run the command line, and return the exit code.
 
     Every failure ends here: an expected one as a message with what to do next, ^C and its relatives
     as 128 + the signal's number, anything else as a report of a bug.
+
+    Args:
+        args: without the program's name.
+        output: standard output's file, to see whether it took what was asked for.
     """
     # Until the options are read: a wrong one is reported, too.
     report = Report(as_json="--json" in args, color=use_color("auto", sys.stderr))
+    for word in (*args, os.environ.get("E2B_UPLOAD_URL", "")):
+        report.hide(word)
     try:
         with _signals():
-            try:
-                return app(args, prog_name=PROGRAM, standalone_mode=False, obj=report) or 0
-            except TyperException as error:
-                if not (message := error.format_message()):
-                    return UsageError.exit_code  # no command: the help was shown instead
-                raise UsageError(printable(message), hint=f"See {PROGRAM} build --help.") from None
+            code = _dispatch(args, report)
+            sys.stdout.flush()
+            if output is not None and output.failure is not None:
+                _lost(output.failure)
+            return code
     except (UploadError, Interrupted) as error:
         return report.failed(error)
     except Exception as error:  # noqa: BLE001  (the edge)
         return report.crashed(error)
+
+
+def _dispatch(args: list[str], report: Report) -> int:
+    if not args:  # a mistake: the help was not asked for
+        with redirect_stdout(sys.stderr):
+            app(["--help"], prog_name=PROGRAM, standalone_mode=False)
+        return UsageError.exit_code
+    try:
+        return app(args, prog_name=PROGRAM, standalone_mode=False, obj=report) or 0
+    except TyperException as error:
+        hint = f"See {PROGRAM} build --help."
+        raise UsageError(printable(error.format_message()), hint=hint) from None
+
+
+def _lost(failure: OSError) -> None:
+    """Complain about words that were asked for and could not be written."""
+    if not isinstance(failure, BrokenPipeError):  # else nobody wants them any more
+        raise SpoolError(
+            f"standard output cannot be written: {failure.strerror}",
+            hint="What was done is done: only its report is lost.",
+        )
 
 
 @contextmanager
@@ -83,6 +110,8 @@ def _signals() -> Iterator[None]:
         nonlocal stopping
         del frame
         if stopping:
+            if sys.stderr.isatty():
+                os.write(STDERR, SHOW_CURSOR)  # a bar hides it
             os._exit(128 + signum)  # the spool has no name: nothing is left
         stopping = True
         raise Interrupted(signum)
@@ -159,7 +188,7 @@ def build(
             hint="Keep the archive in a file: -o FILE.",
         )
     target = _read_url(url if _given(ctx, "url") or not url_file else None, url_file)
-    report.url = target
+    report.hide(target or "")
     if target is None and not dry_run:
         raise UsageError(
             "there is no URL to put to",
@@ -186,7 +215,7 @@ def build(
             compression=compression,
             mtime=mtime,
             spool_dir=spool_dir,
-            output=sys.stdout.buffer if output == "-" else output,
+            output=open(STDOUT, "wb", closefd=False) if output == "-" else output,  # noqa: SIM115
             headers=_read_headers(header or []),
             dry_run=dry_run,
             count_first=style == "bar" and not quiet,
@@ -206,6 +235,7 @@ def _read_url(url: str | None, url_file: str | None) -> str | None:
         raise UsageError("--url and --url-file exclude each other", hint="Choose one.")
     if url_file is None and url != "-":
         return url
+    where = "standard input" if url_file in {None, "-"} else printable(str(url_file))
     try:
         if url_file in {None, "-"}:
             text = sys.stdin.buffer.read(_MAX_URL_BYTES + 1)
@@ -213,7 +243,6 @@ def _read_url(url: str | None, url_file: str | None) -> str | None:
             with open(str(url_file), "rb") as file:
                 text = file.read(_MAX_URL_BYTES + 1)
     except OSError as error:
-        where = "standard input" if url_file in {None, "-"} else printable(str(url_file))
         raise UsageError(
             f"the URL cannot be read from {where}: {error.strerror}",
             hint="Name a file that holds the URL and nothing else.",
@@ -231,7 +260,7 @@ def _read_headers(lines: list[str]) -> dict[str, str]:
         name, colon, value = line.partition(":")
         if not colon:
             raise UsageError(
-                f"the header {printable(name)!r} has no value", hint="Write -H 'Name: value'."
+                f"the header '{printable(name)}' has no value", hint="Write -H 'Name: value'."
             )
         if name.lower() in map(str.lower, headers):
             raise UsageError(f"the header {printable(name)} is given twice", hint="Give it once.")

@@ -23,6 +23,7 @@ Style: TypeAlias = Literal["bar", "plain", "none"]
 
 _DOING: dict[Step, str] = {"collect": "counting", "pack": "packing", "put": "uploading"}
 _PLAIN_PERCENT, _PLAIN_SECONDS = 10, 10.0
+_NARROW = 60  # columns: below, there is no room for a bar beside the figures
 
 
 @contextmanager
@@ -142,11 +143,12 @@ def _bar(*, color: bool) -> Iterator[RichProgress]:
     from rich.progress import Progress
 
     console = Console(stderr=True, no_color=not color, force_terminal=True)
-    with Progress(*_columns(), console=console, transient=True, refresh_per_second=10) as bar:
+    columns = _columns(narrow=console.width < _NARROW)
+    with Progress(*columns, console=console, transient=True, refresh_per_second=10) as bar:
         yield bar
 
 
-def _columns() -> tuple[ProgressColumn, ...]:
+def _columns(*, narrow: bool = False) -> tuple[ProgressColumn, ...]:
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -155,10 +157,8 @@ def _columns() -> tuple[ProgressColumn, ...]:
         TransferSpeedColumn,
     )
 
-    return (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(compact=True),
-    )
+    step = TextColumn("{task.description}", markup=False)
+    left = TimeRemainingColumn(compact=True)
+    if narrow:
+        return step, DownloadColumn(), left
+    return step, BarColumn(), DownloadColumn(), TransferSpeedColumn(), left

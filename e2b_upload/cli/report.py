@@ -7,15 +7,14 @@ import os
 import platform
 import sys
 import traceback
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 
 from e2b_upload import __version__
-from e2b_upload.errors import SpoolError, UploadError, printable
+from e2b_upload.errors import printable
 
 if TYPE_CHECKING:
-    from e2b_upload.errors import Interrupted
+    from e2b_upload.errors import Interrupted, UploadError
     from e2b_upload.pipeline import Receipt
 
 Color: TypeAlias = Literal["auto", "always", "never"]
@@ -60,14 +59,21 @@ class Report:
         quiet: errors only.
         verbose: more lines.
         color: escape sequences in messages.
-        url: the presigned URL as it was given; nothing of its query is ever shown.
     """
 
     as_json: bool = False
     quiet: bool = False
     verbose: bool = False
     color: bool = False
-    url: str | None = None
+    _secrets: set[str] = field(default_factory=set)
+    _told: bool = False
+
+    def hide(self, word: str) -> None:
+        """Show nothing of the query and the user info in what may be a URL."""
+        if "?" in word or "@" in word:
+            from e2b_upload.transfer.presigned import secrets_of
+
+            self._secrets |= secrets_of(word)
 
     def line(self, text: str) -> None:
         """Say something on standard error, unless asked to be quiet."""
@@ -102,7 +108,7 @@ class Report:
 
     def failed(self, error: UploadError | Interrupted) -> int:
         """Say what went wrong and what to do next; return the exit code."""
-        message, hint = self._redact(error.message), getattr(error, "hint", "")
+        message, hint = self._redact(error.message), self._redact(getattr(error, "hint", ""))
         if self.as_json:
             self._object(
                 {
@@ -153,35 +159,22 @@ class Report:
         return EXIT_BUG
 
     def _redact(self, text: str) -> str:
-        from e2b_upload.transfer.presigned import parse, redact
+        from e2b_upload.transfer.presigned import redact
 
-        if self.url is not None:
-            try:
-                return parse(self.url).redact(text)
-            except UploadError:
-                text = text.replace(self.url.strip(), "…") if self.url.strip() else text
-        return redact(text)
+        return redact(text, self._secrets)
 
     def _say(self, text: str, label: str = "", style: str = "") -> None:
         if label and self.color:
             label = f"{style}{label}{_BOLD_END}: "
         elif label:
             label += ": "
-        with suppress(OSError):  # whoever read it has gone; the exit code still tells
-            print(f"{label}{text}", file=sys.stderr, flush=True)
+        print(f"{label}{text}", file=sys.stderr, flush=True)
 
-    @staticmethod
-    def _object(value: dict[str, Any]) -> None:
-        try:
+    def _object(self, value: dict[str, Any]) -> None:
+        """Print the one object; a signal that comes after it does not bring another."""
+        if not self._told:
+            self._told = True
             print(json.dumps(value), flush=True)
-        except BrokenPipeError:
-            # Python would flush again at exit, and complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except OSError as error:
-            raise SpoolError(
-                f"standard output cannot be written: {error.strerror}",
-                hint="The result above still holds.",
-            ) from error
 
 
 def _as_json(receipt: Receipt, status: str) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class Rule:
             else f"{printable(self.source)}, line {self.line}"
         )
         return UsageError(
-            f"{where}: the pattern {printable(self.text)!r} {why}",
+            f"{where}: the pattern '{printable(self.text)}' {why}",
             hint="Docker refuses it too: correct the pattern, or escape the character with a \\.",
         )
 

@@ -38,6 +38,8 @@ class Root:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         self._base = os.path.join(os.path.abspath(self.path), "")
+        if not self.path:
+            raise UsageError("the context is empty", hint="Name a folder; . is the one you are in.")
         if not os.path.isdir(self._base):
             there = os.path.lexists(self._base[:-1] or "/")
             raise UsageError(

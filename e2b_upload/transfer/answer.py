@@ -17,7 +17,7 @@ import requests
 import urllib3
 
 from e2b_upload.errors import RefusedError, UnavailableError, UsageError, printable
-from e2b_upload.transfer.presigned import REDACTED, redact
+from e2b_upload.transfer.presigned import REDACTED, blot_out, redact, secrets_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -84,8 +84,8 @@ class Answer:
 def failure(answer: Answer, url: PresignedUrl) -> UploadError:
     """Return the error that an answer other than success stands for."""
     status = answer.http_status
-    # Redacted before anything is cut out of it: half a secret would not be found.
-    text = url.redact(answer.body.decode("utf-8", "replace"))
+    # Before anything is cut out of it: half a secret would not be found.
+    text = blot_out(answer.body.decode("utf-8", "replace"), secrets_of(url.url))
     code, words, request_id = (
         _element(text, name, url) for name in ("Code", "Message", "RequestId")
     )
@@ -256,5 +256,5 @@ def _element(text: str, name: str, url: PresignedUrl) -> str | None:
     match = re.search(rf"<{name}>([^<]{{,{_MAX_ELEMENT}}})", text)
     if match is None:
         return None
-    # Redacted once more as it reads now: a secret may have been escaped.
+    # As it reads now: a secret may have been escaped.
     return " ".join(url.redact(html.unescape(match[1])).split())[:_MAX_WORDS] or None

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from e2b_upload.errors import UsageError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from urllib.parse import SplitResult
 
 REDACTED = "?…"
@@ -29,9 +29,25 @@ _FRAMING = frozenset({"content-length", "transfer-encoding"})
 _DOT_SEGMENT = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
 
 
-def redact(text: str) -> str:
-    """Return ``text`` with the query and the user info of every URL in it taken out."""
-    return _USER_INFO.sub("…@", _QUERY.sub(REDACTED, text))
+def redact(text: str, secrets: Iterable[str] = ()) -> str:
+    """Return ``text`` without the query and the user info of any URL in it, and without secrets."""
+    return _USER_INFO.sub("…@", _QUERY.sub(REDACTED, blot_out(text, secrets)))
+
+
+def blot_out(text: str, secrets: Iterable[str]) -> str:
+    """Return ``text`` without secrets, and otherwise as it is."""
+    for secret in sorted(secrets, key=len, reverse=True):  # a short one may be part of another
+        text = text.replace(secret, "…")
+    return text
+
+
+def secrets_of(url: str) -> set[str]:
+    """Return what must not show of a URL, or of what was to be one: its query, and user info."""
+    query = url.strip().partition("?")[2]
+    values = [query, *(pair.partition("=")[2] for pair in query.split("&"))]
+    values += _USER_INFO.findall(url)
+    forms = {form for value in values for form in (value, unquote(value))}
+    return {form for form in forms if len(form) >= _SECRET_CHARS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +69,7 @@ class PresignedUrl:
 
     def redact(self, text: str) -> str:
         """Return ``text`` without any URL's query, and without any value of this one's."""
-        query = urlsplit(self.url).query
-        values = [query, *(pair.partition("=")[2] for pair in query.split("&"))]
-        secrets = {form for value in values for form in (value, unquote(value))}
-        for secret in sorted(secrets, key=len, reverse=True):  # a short one may be part of another
-            if len(secret) >= _SECRET_CHARS:
-                text = text.replace(secret, "…")
-        return redact(text)
+        return redact(text, secrets_of(self.url))
 
 
 def parse(url: str) -> PresignedUrl:
@@ -145,7 +155,7 @@ def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
         value = raw.strip(" \t")
         if not _HEADER_NAME.fullmatch(name):
             raise UsageError(
-                f"{printable(name)!r} is not the name of a header",
+                f"'{printable(name)}' is not the name of a header",
                 hint="Write 'Name: value'.",
             )
         if name.lower() in _FRAMING:

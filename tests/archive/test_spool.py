@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from e2b_upload.archive import spool as spool_module
 from e2b_upload.archive.spool import Spool, default_folder
 from e2b_upload.errors import SpoolError
-from tests.archive.users import another_user
+from tests.archive.users import another_user, give_away
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -388,6 +388,19 @@ def test_a_relative_path_is_taken_from_the_working_folder(
     assert (folder / "kept").read_bytes() == b"content"
 
 
+def test_it_is_kept_in_a_folder_that_may_be_written_and_not_listed(kind: str) -> None:
+    del kind
+    with tempfile.TemporaryDirectory() as drop_box:
+        give_away(drop_box)
+        os.chmod(drop_box, 0o300)
+        kept = Path(drop_box, "kept")
+        with another_user(), Spool(drop_box) as spool:
+            spool.write(b"content")
+            spool.keep(kept)
+            assert kept.read_bytes() == b"content"
+        os.chmod(drop_box, 0o700)
+
+
 UMASKED: Final = """
 import sys
 from e2b_upload.archive.spool import Spool
@@ -505,6 +518,16 @@ def test_a_stream_that_takes_little_at_a_time_gets_it_all(at_a_time: int) -> Non
         assert bytes(stream.taken) == BIG[:20_000]
 
 
+@pytest.mark.timeout(20)  # it must not try for ever
+def test_a_stream_that_would_have_to_be_waited_for_is_an_error(folder: Path) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with open(reading, "rb"), open(writing, "wb", buffering=0) as stream, Spool(folder) as spool:
+        spool.write(BIG)
+        with pytest.raises(SpoolError, match="temporarily unavailable"):
+            spool.copy_to(stream)
+
+
 def test_a_pipe_gets_it_all_and_its_end_is_told(folder: Path) -> None:
     reading, writing = os.pipe()
     with Spool(folder) as spool:
@@ -520,7 +543,10 @@ def test_a_pipe_gets_it_all_and_its_end_is_told(folder: Path) -> None:
 
         reading, writing = os.pipe()
         os.close(reading)
-        with pytest.raises(BrokenPipeError), open(writing, "wb", buffering=0) as writer:
+        with (
+            open(writing, "wb", buffering=0) as writer,
+            pytest.raises(SpoolError, match="Broken pipe"),
+        ):
             spool.copy_to(writer)
 
 
@@ -532,7 +558,7 @@ def test_a_fifo_gets_it_all(folder: Path) -> None:
     thread.start()
     with Spool(folder) as spool:
         spool.write(BIG)
-        spool.copy_to_path(fifo)
+        spool.copy_to(fifo)
     thread.join()
     assert received == [BIG]
     assert stat.S_ISFIFO(fifo.lstat().st_mode)
@@ -546,4 +572,4 @@ def test_a_device_that_takes_nothing_is_named(folder: Path, path: str, words: st
     with Spool(folder) as spool:
         spool.write(BIG)
         with pytest.raises(SpoolError, match=words):
-            spool.copy_to_path(path)
+            spool.copy_to(path)

@@ -111,7 +111,7 @@ def test_what_docker_refuses_is_refused_by_name(bad: str) -> None:
         rules(f"# one\ngood\n{bad}\n")
     assert FILE in error.value.message
     assert "line 3" in error.value.message
-    assert repr(bad.strip()) in error.value.message
+    assert f"'{bad.strip()}'" in error.value.message
     assert error.value.hint
 
 

@@ -1,0 +1,255 @@
+"""What the command line is asked to do, and what comes of it: one line each.
+
+In a command, its environment, its input and its files, `{url}` is a presigned URL of a server that
+plays the scripts, `{query}` its query; at `{refusing}` nobody listens.
+"""
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Final
+
+from tests.cli.harness import PASSWORD, QUERY, SIGNATURE, TOKEN
+from tests.support.rawserver import (
+    Connection,
+    Script,
+    answer,
+    early,
+    garbage,
+    reset_after,
+)
+
+STORED: Final = answer(200)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One command.
+
+    Attributes:
+        name: what is tried.
+        command: the arguments, quoted as for a shell.
+        code: the exit code.
+        message: words of the error.
+        hint: words of what to do next.
+        env: environment variables.
+        stdin: what standard input holds.
+        scripts: how the server answers.
+        tls: whether it speaks TLS; `{ca}` is a file with the CA that signed its certificate.
+        files: what the working folder holds beside the context `ctx` with its file `a`.
+    """
+
+    name: str
+    command: str
+    code: int = 0
+    message: str = ""
+    hint: str = ""
+    _: KW_ONLY
+    env: Mapping[str, str] = field(default_factory=dict)
+    stdin: str = ""
+    scripts: tuple[Script, ...] = (STORED,)
+    tls: bool = False
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def hang_up(connection: Connection) -> None:
+    connection.read_head()
+    connection.read_body()
+    connection.close()
+
+
+def redirect(status: int, location: str) -> Script:
+    return answer(status, headers={"Location": location})
+
+
+def xml(code: str, words: str, more: str = "") -> bytes:
+    return (
+        f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{words}</Message>{more}"
+        "<RequestId>R3QU35T</RequestId></Error>"
+    ).encode()
+
+
+_ECHO = xml(
+    "SignatureDoesNotMatch",
+    f"no match: {TOKEN}, {SIGNATURE}, https://h/k?{QUERY.replace('&', '&amp;')}",
+    f"<SignatureProvided>{SIGNATURE}</SignatureProvided>",
+)
+_PUT = "build ctx --url {url}"
+_VARIABLES = (
+    *("E2B_UPLOAD_URL", "E2B_UPLOAD_IGNORE_FILE", "E2B_UPLOAD_COMPRESSION", "SOURCE_DATE_EPOCH"),
+    *("E2B_UPLOAD_SPOOL_DIR", "E2B_UPLOAD_PROGRESS", "NO_COLOR", "FORCE_COLOR", "HTTPS_PROXY"),
+)
+_HTTPS = "build ctx --url 'https://store.invalid/bucket/key?{query}'"
+
+DONE: Final = [
+    Case("uploaded", _PUT),
+    Case("uploaded over TLS", _PUT, tls=True, env={"REQUESTS_CA_BUNDLE": "{ca}"}),
+    Case("uploaded, URL in the environment", "build ctx", env={"E2B_UPLOAD_URL": "{url}\n"}),
+    Case("uploaded, URL from standard input", "build ctx --url -", stdin="{url}\r\n"),
+    Case("uploaded, URL between blanks", "build ctx --url ' {url} '"),
+    Case("uploaded, URL from a file", "build ctx --url-file u", files={"u": "\n{url}\n"},
+         env={"E2B_UPLOAD_URL": "not looked at"}),
+    Case("uploaded, URL before the environment's", _PUT, env={"E2B_UPLOAD_URL": "not looked at"}),
+    Case("uploaded, no ignore file before the environment's", "build ctx --url {url} --no-ignore",
+         env={"E2B_UPLOAD_IGNORE_FILE": "not looked at"}),
+    Case("redirected", _PUT, scripts=(redirect(307, f"/elsewhere?{QUERY}"), STORED)),
+    Case("kept", "build ctx --url {url} -o kept.tar.gz"),
+    Case("dry run with a URL", "build ctx --url {url} --dry-run"),
+    Case("dry run without a URL", "build ctx --dry-run"),
+    Case("empty variables", _PUT, env=dict.fromkeys(_VARIABLES, "")),
+]  # fmt: skip
+
+USAGE: Final = [
+    Case("unknown command", "upload ctx", 2, "No such command 'upload'", "--help"),
+    Case("unknown option", "build ctx --frobnicate", 2, "--frobnicate", "--help"),
+    Case("missing argument", "build --url {url}", 2, "Missing argument 'CONTEXT'", "--help"),
+    Case("missing value", "build ctx --url", 2, "'--url' requires an argument", "--help"),
+    Case("argument too many", "build ctx {url}", 2, "unexpected extra argument", "--help"),
+    Case("mistyped option", "build ctx --ur {url}", 2, "No such option: --ur", "--help"),
+    # Options that exclude each other.
+    Case("-q -v", "build ctx --url {url} -q -v", 2, "-q and -v exclude", "Choose one"),
+    Case("two URLs", "build ctx --url {url} --url-file u", 2, "--url-file exclude", "Choose one"),
+    Case("--no-ignore --ignore-file", "build ctx --url {url} --no-ignore --ignore-file f", 2,
+         "--no-ignore and --ignore-file exclude", "Choose one"),
+    Case("-o - --json", "build ctx --url {url} -o - --json", 2, "-o - and --json", "-o FILE"),
+    # Values that do not parse.
+    Case("--mtime no number", "build ctx --url {url} --mtime noon", 2, "'--mtime'", "--help"),
+    Case("--mtime negative", "build ctx --url {url} --mtime -1", 2, "'--mtime'", "--help"),
+    Case("SOURCE_DATE_EPOCH no number", _PUT, 2, "'SOURCE_DATE_EPOCH'", "--help",
+         env={"SOURCE_DATE_EPOCH": "noon"}),
+    Case("--compression", "build ctx --url {url} --compression bz2", 2, "'fast'", "--help"),
+    Case("E2B_UPLOAD_COMPRESSION", _PUT, 2, "'E2B_UPLOAD_COMPRESSION'", "--help",
+         env={"E2B_UPLOAD_COMPRESSION": "bz2"}),
+    Case("--progress", "build ctx --url {url} --progress odd", 2, "'plain'", "--help"),
+    Case("E2B_UPLOAD_PROGRESS", _PUT, 2, "'E2B_UPLOAD_PROGRESS'", "--help",
+         env={"E2B_UPLOAD_PROGRESS": "odd"}),
+    Case("--color", "build ctx --url {url} --color odd", 2, "'never'", "--help"),
+    # The context.
+    Case("context missing", "build nowhere --url {url}", 2, "nowhere does not exist", "folder"),
+    Case("context a file", "build ctx/a --url {url}", 2, "ctx/a is not a directory", "folder"),
+    Case("context empty", "build '' --url {url}", 2, "context", "folder"),
+    # The URL.
+    Case("no URL", "build ctx", 2, "there is no URL", "E2B_UPLOAD_URL"),
+    Case("empty URL", "build ctx --url ''", 2, "the URL is empty", "variable"),
+    Case("blank URL", "build ctx --url ' \n'", 2, "the URL is empty", "variable"),
+    Case("no scheme", "build ctx --url 'store.invalid/k?{query}'", 2, "https://", "in quotes"),
+    Case("ftp", "build ctx --url 'ftp://store.invalid/k?{query}'", 2, "https://", "in quotes"),
+    Case("file", "build ctx --url 'file:///k?{query}'", 2, "must begin with https://", "quotes"),
+    Case("no host", "build ctx --url 'https:///k?{query}'", 2, "has no host", "in quotes"),
+    Case("odd port", "build ctx --url 'https://h:odd/k?{query}'", 2, "not parse", "in quotes"),
+    Case("odd address", "build ctx --url 'https://[::1/k?{query}'", 2, "not parse", "in quotes"),
+    Case("user info", f"build ctx --url 'https://u:{PASSWORD}@h/k?{{query}}'", 2,
+         "the URL https://h/k holds a user name or password", "Leave them out"),
+    Case("user info with a slash", f"build ctx --url 'https://u:{PASSWORD}/@h/k?{{query}}'", 2,
+         "does not parse", "in quotes"),
+    Case("space in the URL", "build ctx --url 'https://h/k?a=1 &{query}'", 2, "space", "encoded"),
+    Case("new line in the URL", "build ctx --url 'https://h/k?a=1\n&{query}'", 2, "control",
+         "encoded"),
+    Case("letter in the URL", "build ctx --url 'https://h/ü?{query}'", 2, "ASCII", "encoded"),
+    Case("URL out of HTML", "build ctx --url 'https://h/k?a=1&amp;{query}'", 2, "&amp;", "by &"),
+    Case("dots in the URL", "build ctx --url 'https://h/a/../k?{query}'", 2, "..", "key"),
+    Case("URL file missing", "build ctx --url-file u", 2, "from u: No such file", "file that"),
+    Case("URL file a folder", "build ctx --url-file ctx", 2, "ctx: Is a directory", "file that"),
+    Case("URL file empty", "build ctx --url-file u", 2, "the URL is empty", "--url-file",
+         files={"u": ""}),
+    Case("URL file too long", "build ctx --url-file u", 2, "longer than 65536 bytes", "right file",
+         files={"u": "https://h/k?a=" + "b" * 65536}),
+    Case("standard input empty", "build ctx --url -", 2, "the URL is empty", "--url -"),
+    # Headers.
+    Case("CR LF", "build ctx --url {url} -H 'X: a\r\nY: b'", 2, "X holds a line break", "Encode"),
+    Case("LF", "build ctx --url {url} -H 'X: a\n'", 2, "X holds a line break", "Encode"),
+    Case("CR LF in a name", "build ctx --url {url} -H 'X\r\nY: b'", 2, r"X\r\nY", "Name: value"),
+    Case("beyond Latin-1", "build ctx --url {url} -H 'X: €'", 2, "Latin-1", "Encode"),
+    Case("Content-Length", "build ctx --url {url} -H 'content-length: 1'", 2, "content-length",
+         "Leave it out"),
+    Case("Transfer-Encoding", "build ctx --url {url} -H 'Transfer-Encoding: chunked'", 2,
+         "Transfer-Encoding", "Leave it out"),
+    Case("no colon", "build ctx --url {url} -H Nocolon", 2, "Nocolon", "Name: value"),
+    Case("no colon, a secret", f"build ctx --url {{url}} -H X-Amz-Security-Token={TOKEN}", 2,
+         "X-Amz-Security-Token", "Name: value"),
+    Case("no name", "build ctx --url {url} -H ': a'", 2, "not the name of a header", "Name: value"),
+    Case("twice", "build ctx --url {url} -H 'X: a' -H 'x: b'", 2, "x is given twice", "once"),
+    # Patterns.
+    Case("bad pattern", _PUT, 2, ".dockerignore, line 3: the pattern 'a[' does not parse",
+         "correct the pattern", files={"ctx/.dockerignore": "# a comment\n\n  a[\n"}),
+    Case("bad pattern, other file", "build ctx --url {url} --ignore-file f", 2,
+         "f, line 2: the pattern '!' excludes nothing", "correct the pattern",
+         files={"f": "*.log\n!\n"}),
+    Case("bad --exclude", "build ctx --url {url} -x good -x 'a['", 2,
+         "--exclude (option 2): the pattern 'a[' does not parse", "correct the pattern"),
+    Case("lone backslash", r"build ctx --url {url} -x 'a\'", 2, r"'a\' does not parse", "correct"),
+    Case("empty --exclude", "build ctx --url {url} -x ''", 2, "--exclude (option 1)", "Leave"),
+    Case("ignore file missing", "build ctx --url {url} --ignore-file f", 2, "f does not exist",
+         "from the working folder"),
+    Case("E2B_UPLOAD_IGNORE_FILE missing", _PUT, 2, "f does not exist", "from the working folder",
+         env={"E2B_UPLOAD_IGNORE_FILE": "f"}),
+    # The way there.
+    Case("REQUESTS_CA_BUNDLE missing", _PUT, 2, "invalid path: no-ca.pem", "REQUESTS_CA_BUNDLE",
+         tls=True, env={"REQUESTS_CA_BUNDLE": "no-ca.pem"}),
+    Case("CURL_CA_BUNDLE missing", _PUT, 2, "invalid path: no-ca.pem", "CURL_CA_BUNDLE", tls=True,
+         env={"CURL_CA_BUNDLE": "no-ca.pem"}),
+    Case("odd proxy", _HTTPS, 2, "cannot be requested", "HTTPS_PROXY",
+         env={"HTTPS_PROXY": f"odd://u:{PASSWORD}@{{refusing}}"}),
+]  # fmt: skip
+
+SOURCE: Final = [
+    Case("ignore file a folder", "build ctx --url {url} --ignore-file ctx", 3,
+         "the ignore file ctx cannot be read: Is a directory", "--no-ignore"),
+]  # fmt: skip
+
+SPOOL: Final = [
+    Case("spool folder missing", "build ctx --url {url} --spool-dir no", 4, "in no: No such file",
+         "--spool-dir"),
+    Case("spool folder a file", "build ctx --url {url} --spool-dir ctx/a", 4,
+         "in ctx/a: Not a directory", "--spool-dir"),
+    Case("E2B_UPLOAD_SPOOL_DIR missing", _PUT, 4, "in no: No such file", "--spool-dir",
+         env={"E2B_UPLOAD_SPOOL_DIR": "no"}),
+    Case("TMPDIR missing", _PUT, 4, "in no: No such file", "TMPDIR", env={"TMPDIR": "no"}),
+    Case("-o in a missing folder", "build ctx --url {url} -o no/kept", 4, "no such folder", "-o"),
+    Case("-o a folder", "build ctx --url {url} -o ctx", 4, "ctx: it is a folder", "-o"),
+    Case("-o full", "build ctx --url {url} -o /dev/full", 4, "the disk is full", "Free some space"),
+]  # fmt: skip
+
+UNAVAILABLE: Final = [
+    Case("nobody listens", "build ctx --url 'http://{refusing}/k?{query}'", 5, "refused", "later"),
+    Case("500", _PUT, 5, "500", "later", scripts=(answer(500),)),
+    Case("503", _PUT, 5, "503 SlowDown: breathe", "later",
+         scripts=(answer(503, xml("SlowDown", "breathe")),)),
+    Case("hangs up", _PUT, 5, "closed without an answer", "Try again", scripts=(hang_up,)),
+    Case("resets", _PUT, 5, "broke after", "Try again", scripts=(reset_after(1),)),
+    Case("no HTTP", _PUT, 5, "the answer is not HTTP", "Try again", scripts=(garbage(),)),
+    Case("no proxy", _HTTPS, 5, "proxy on the way to store.invalid", "HTTPS_PROXY",
+         env={"HTTPS_PROXY": f"http://u:{PASSWORD}@{{refusing}}"}),
+]  # fmt: skip
+
+REFUSED: Final = [
+    Case("403", _PUT, 6, "403 AccessDenied: expired (request id R3QU35T)", "fresh URL",
+         scripts=(answer(403, xml("AccessDenied", "expired")),)),
+    Case("403 that tells the secret", _PUT, 6, "403 SignatureDoesNotMatch", "-H",
+         scripts=(answer(403, _ECHO),)),
+    Case("403 without a word", _PUT, 6, "403", "fresh URL", scripts=(answer(403),)),
+    Case("404", _PUT, 6, "404 NoSuchBucket", "bucket",
+         scripts=(answer(404, xml("NoSuchBucket", "no such bucket")),)),
+    Case("413", _PUT, 6, "413", "send less", scripts=(answer(413),)),
+    Case("501", _PUT, 6, "501", "presigned PUT URL", scripts=(answer(501),)),
+    Case("418", _PUT, 6, "418", "look at the URL", scripts=(answer(418),)),
+    *(
+        Case(str(status), _PUT, 6, "redirected (to https://h/k?…)", "endpoint",
+             scripts=(redirect(status, f"https://h/k?{QUERY}"),))
+        for status in (301, 302, 303)
+    ),
+    Case("redirected for ever", _PUT, 6, "more than 5 times", "endpoint",
+         scripts=(redirect(307, f"/again?{QUERY}"),)),
+    Case("redirected to http", _PUT, 6, "not encrypted", "endpoint", tls=True,
+         env={"REQUESTS_CA_BUNDLE": "{ca}"}, scripts=(redirect(308, f"http://h/k?{QUERY}"),)),
+    Case("untrusted certificate", _PUT, 6, "certificate of localhost", "REQUESTS_CA_BUNDLE",
+         tls=True),
+    Case("407 of a tunnel", _HTTPS, 6, "proxy refused the way to store.invalid: 407", "NO_PROXY",
+         scripts=(early(407),), env={"HTTPS_PROXY": f"http://u:{PASSWORD}@127.0.0.1:{{port}}"}),
+    Case("407 of a proxy", "build ctx --url 'http://store.invalid/k?{query}'", 6, "407", "NO_PROXY",
+         scripts=(answer(407),), env={"HTTP_PROXY": f"http://u:{PASSWORD}@127.0.0.1:{{port}}"}),
+]  # fmt: skip
+
+FAILED: Final = [*USAGE, *SOURCE, *SPOOL, *UNAVAILABLE, *REFUSED]

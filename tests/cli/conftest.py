@@ -1,0 +1,112 @@
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO, TypeAlias
+
+import pytest
+
+from e2b_upload.cli.app import run
+from tests.cli.cases import Case
+from tests.cli.harness import QUERY, Ended, Place, words
+from tests.support.rawserver import RawServer, raw_server, tls_context
+
+Call: TypeAlias = Callable[..., Ended]
+RunCase: TypeAlias = Callable[..., Ended]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """Give a folder to work in, and see to it that nothing is left behind there."""
+    place = Place.furnish(tmp_path)
+    yield place
+    assert place.left_behind() == []
+
+
+@pytest.fixture
+def call(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> Call:
+    """Run the command line in this very process: where a process is not the point."""
+
+    def call(*args: str, env: Mapping[str, str] | None = None, stdin: bytes = b"") -> Ended:
+        with monkeypatch.context() as patch, _standard_input(stdin) as file:
+            patch.chdir(place.path)
+            patch.setattr(sys, "stdin", file)
+            environment = place.environment(env)
+            for name in os.environ.keys() - environment.keys():
+                patch.delenv(name)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            capfdbinary.readouterr()
+            code = run(list(args))
+        out, err = capfdbinary.readouterr()
+        return Ended(code, out, err.decode())
+
+    return call
+
+
+@pytest.fixture
+def refusing_port() -> Iterator[int]:
+    """Give a port that is taken, so that nobody else gets it, and that refuses to connect."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+@pytest.fixture
+def run_case(place: Place, call: Call, refusing_port: int) -> RunCase:
+    """Run what a table's line says, in this process or by `runner`, with more arguments."""
+
+    def run_case(
+        case: Case,
+        *more: str,
+        runner: Callable[..., Ended] = call,
+        env: Mapping[str, str] | None = None,
+        **options: object,
+    ) -> Ended:
+        with _server(case, place) as server:
+            values = {
+                "url": f"{server.url}/bucket/key?{QUERY}",
+                "port": str(server.port),
+                "refusing": f"127.0.0.1:{refusing_port}",
+                "query": QUERY,
+                "ca": str(place.path / "ca.pem"),
+            }
+            for name, content in case.files.items():
+                place.write(name, content.format(**values).encode())
+            given = {name: value.format(**values) for name, value in case.env.items()}
+            if case.stdin:
+                options["stdin"] = case.stdin.format(**values).encode()
+            command, *args = words(case.command, **values)
+            return runner(command, *more, *args, env=given | dict(env or {}), **options)
+
+    return run_case
+
+
+@contextmanager
+def _standard_input(content: bytes) -> Iterator[TextIO]:
+    """Put it where descriptor 0 is read, and give the same as `sys.stdin`."""
+    with tempfile.TemporaryFile() as file, open(0, closefd=False) as stream:
+        file.write(content)
+        file.seek(0)
+        before = os.dup(0)
+        os.dup2(file.fileno(), 0)
+        try:
+            yield stream
+        finally:
+            os.dup2(before, 0)
+            os.close(before)
+
+
+@contextmanager
+def _server(case: Case, place: Place) -> Iterator[RawServer]:
+    context = None
+    if case.tls:
+        context, authority = tls_context()
+        place.write("ca.pem", authority)
+    with raw_server(*case.scripts, tls=context) as server:
+        yield server

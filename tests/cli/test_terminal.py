@@ -1,0 +1,376 @@
+"""What a person sees: one bar on a terminal, plain lines elsewhere, colours where wanted."""
+
+import os
+import re
+import signal
+import threading
+from collections.abc import Callable
+from signal import SIGINT, SIGTERM
+from subprocess import Popen
+
+import pytest
+
+from tests.cli.cases import STORED, redirect, xml
+from tests.cli.conftest import Call
+from tests.cli.harness import (
+    AT_ANY_MOMENT,
+    CLEANS_UP_FOR_EVER,
+    CRASHES,
+    PATIENCE,
+    QUERY,
+    Place,
+    plain,
+    terminal,
+    until,
+)
+from tests.support.rawserver import Connection, Script, answer, raw_server, response, stall_sending
+
+BUILD = ["build", "ctx", "--dry-run"]
+WRONG = ["build", "nowhere", "--dry-run"]
+HIDE, SHOW, UP, COLOR = "\x1b[?25l", "\x1b[?25h", "\x1b[1A", re.compile(r"\x1b\[[0-9;]*m")
+
+
+def frames(seen: str) -> list[str]:
+    """Return what the bar showed, one after the other."""
+    return [plain(frame) for frame in seen.split("\r\x1b[2K")]
+
+
+def send(signum: signal.Signals) -> Callable[[Popen[bytes]], object]:
+    return lambda process: process.send_signal(signum)
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (40, r"3/3 uploading .*\d\.\d/16\.8 MB.*"),
+        (80, r"3/3 uploading .*\d\.\d/16\.8 MB +[\d.]+ [kMG]B/s +\d+:\d\d"),
+        (200, r"3/3 uploading .*\d\.\d/16\.8 MB +[\d.]+ [kMG]B/s +\d+:\d\d"),
+    ],
+    ids=["40", "80", "200"],
+)
+def test_one_bar_tells_the_steps_how_far_how_fast_and_how_long(
+    columns: int, shown: str, place: Place
+) -> None:
+    seen = threading.Event()
+
+    def slowly(connection: Connection) -> None:
+        head = connection.read_head()
+        left = int(head.lower().partition(b"content-length:")[2].split()[0])
+        while left:
+            piece = left if seen.is_set() else min(left, 1 << 18)
+            connection.read_body(piece)
+            left -= piece
+            connection.wait(0.0 if seen.is_set() else 0.03)
+        connection.send(response(200))
+
+    place.write("ctx/b", os.urandom(16 << 20))
+    with raw_server(slowly) as server:
+        url = f"{server.url}/bucket/key?{QUERY}"
+        try:
+            ended = place.on_terminal(
+                *("build", "ctx", "--url", url),
+                columns=columns,
+                on={shown: lambda _: seen.set()},
+            )
+        finally:
+            seen.set()
+    assert ended.code == 0
+    assert any(re.fullmatch(shown, frame) for frame in frames(ended.err))
+    steps = [ended.err.index(step) for step in ("1/3 counting", "2/3 packing", "3/3 uploading")]
+    assert steps == sorted(steps)
+    assert max(len(frame.split("\r\n")[-1]) for frame in frames(ended.err)) <= columns
+    assert ended.err.count(UP) <= 1, "the bar takes more than one line"
+    assert f"uploaded: 16.8 MB (2 files, 16.8 MB) to {server.url}/bucket/key" in plain(ended.err)
+
+
+# However it ends, the cursor is there again.
+
+
+def assert_cursor_is_shown(seen: str) -> None:
+    assert HIDE in seen
+    assert seen.rindex(SHOW) > seen.rindex(HIDE)
+
+
+@pytest.mark.parametrize(
+    ("script", "code"), [(STORED, 0), (answer(403), 6), (answer(503), 5)], ids=["0", "6", "5"]
+)
+def test_the_cursor_is_shown_again(script: Script, code: int, place: Place) -> None:
+    with raw_server(script) as server:
+        ended = place.on_terminal("build", "ctx", "--url", f"{server.url}/k?{QUERY}")
+    assert ended.code == code
+    assert_cursor_is_shown(ended.err)
+
+
+@pytest.mark.parametrize(
+    ("step", "signum"),
+    [("2/3 packing", SIGINT), ("2/3 packing", SIGTERM), ("3/3 uploading", SIGINT)],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_the_cursor_is_shown_again_after_a_signal(
+    step: str, signum: signal.Signals, place: Place
+) -> None:
+    if step == "2/3 packing":
+        place.sparse("ctx/zeros")
+    with raw_server(stall_sending()) as server:
+        command = ("build", "ctx", "--url", f"{server.url}/k?{QUERY}")
+        ended = place.on_terminal(*command, env=AT_ANY_MOMENT, on={step: send(signum)})
+    assert ended.code == 128 + signum
+    assert_cursor_is_shown(ended.err)
+    assert plain(ended.err).endswith(f"error: stopped by {signum.name}\r\n")
+
+
+def test_the_cursor_is_shown_again_after_a_second_signal(place: Place) -> None:
+    on = {"packing": send(SIGINT), "cleaning up": send(SIGTERM)}
+    ended = place.on_terminal(*BUILD, python=CLEANS_UP_FOR_EVER, on=on)
+    assert ended.code == 128 + SIGTERM
+    assert_cursor_is_shown(ended.err)
+
+
+def test_the_cursor_is_shown_again_after_a_bug(place: Place) -> None:
+    ended = place.on_terminal(*BUILD, python=CRASHES)
+    assert ended.code == 1
+    assert_cursor_is_shown(ended.err)
+
+
+@pytest.mark.parametrize("style", ["bar", "plain"])
+def test_a_terminal_that_goes_away_takes_nothing_with_it(style: str, place: Place) -> None:
+    has_gone = threading.Event()
+
+    def script(connection: Connection) -> None:
+        connection.read_head()
+        while not has_gone.is_set():
+            connection.wait(0.01)
+        connection.read_body()
+        connection.send(response(200))
+
+    place.write("ctx/b", os.urandom(8 << 20))
+    with raw_server(script) as server, terminal() as (screen, stream):
+        command = ("build", "ctx", "--progress", style, "--url", f"{server.url}/k?{QUERY}")
+        with place.started(*command, stderr=stream, env={"TERM": "xterm"}) as process:
+            stream.close()
+            seen = b""
+            while b"uploading" not in seen:
+                seen += screen.read(1 << 16)
+            until(lambda: server.requests)
+            screen.close()
+            has_gone.set()
+            assert process.wait(PATIENCE) == 0
+    (request,) = server.requests
+    assert request.body_bytes > 8 << 20
+
+
+# Where there is no bar.
+
+
+@pytest.mark.parametrize(
+    "env", [{}, {"FORCE_COLOR": "1", "TERM": "xterm-256color"}], ids=["plain", "FORCE_COLOR"]
+)
+def test_there_is_no_bar_where_there_is_no_terminal(env: dict[str, str], place: Place) -> None:
+    ended = place.run(*BUILD, env=env)
+    assert ended.code == 0
+    assert ended.lines[0] == "packing ctx"
+    assert HIDE not in ended.err
+    assert "\r" not in ended.err
+
+
+def test_a_dumb_terminal_is_given_plain_lines(place: Place) -> None:
+    ended = place.on_terminal(*BUILD, env={"TERM": "dumb"})
+    assert ended.lines[0] == "packing ctx"
+    assert "\x1b" not in ended.err
+
+
+def test_the_archive_is_not_written_to_a_terminal(place: Place) -> None:
+    ended = place.on_terminal(*BUILD, "-o", "-", sh='exec "$0" "$@" >&2')
+    assert ended.code == 2
+    assert "the archive would be written to the terminal" in ended.err
+
+
+# Colours.
+
+
+COLORS_ON_A_TERMINAL = [
+    ({}, "", True),
+    ({"NO_COLOR": ""}, "", True),
+    ({"NO_COLOR": "1"}, "", False),
+    ({"TERM": "dumb"}, "", False),
+    ({}, "--color never", False),
+    ({"FORCE_COLOR": "1"}, "--color never", False),
+    ({"NO_COLOR": "1"}, "--color always", True),
+]
+COLORS_ELSEWHERE = [
+    ({}, "", False),
+    ({"TERM": "xterm-256color", "COLORTERM": "truecolor"}, "", False),
+    ({"FORCE_COLOR": ""}, "", False),
+    ({"FORCE_COLOR": "1"}, "", True),
+    ({"FORCE_COLOR": "1"}, "--color never", False),
+    ({}, "--color always", True),
+    ({"NO_COLOR": "1"}, "--color always", True),
+]
+
+
+@pytest.mark.parametrize("command", [BUILD, WRONG], ids=" ".join)
+@pytest.mark.parametrize("colored", COLORS_ON_A_TERMINAL, ids=str)
+def test_colors_on_a_terminal(
+    command: list[str], colored: tuple[dict[str, str], str, bool], place: Place
+) -> None:
+    env, options, expected = colored
+    ended = place.on_terminal(*command, *options.split(), env=env)
+    assert bool(COLOR.search(ended.err)) == expected
+
+
+@pytest.mark.parametrize("command", [BUILD, WRONG], ids=" ".join)
+@pytest.mark.parametrize("colored", COLORS_ELSEWHERE, ids=str)
+def test_colors_elsewhere(
+    command: list[str], colored: tuple[dict[str, str], str, bool], call: Call
+) -> None:
+    env, options, expected = colored
+    ended = call(*command, *options.split(), env=env)
+    assert bool(COLOR.search(ended.err)) == expected
+
+
+# Names and words that would do something to a terminal, or to Rich, are shown as what they are.
+
+HOSTILE = {
+    b"\x1b[2J": r"\x1b[2J",
+    b"\x1b]0;owned\x07": r"\x1b]0;owned\x07",
+    b"[bold]x": "[bold]x",
+    b"[/]": "[/]",
+    b"a\nb\rc": r"a\nb\rc",
+    b"caf\xe9": r"caf\xe9",
+    "\x9b2J".encode(): r"\x9b2J",
+    "\u202etxt".encode(): r"\u202etxt",
+    "für".encode(): "für",
+}
+"""What is shown of a name."""
+
+
+@pytest.fixture
+def hostile(place: Place) -> None:
+    """Fill the context with what cannot be archived, under such names."""
+    for name in HOSTILE:
+        path = os.path.join(os.fsencode(place.path), b"ctx", name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.mkfifo(path)
+
+
+def assert_harmless(seen: str) -> None:
+    assert "Traceback" not in seen
+    assert [line for line in seen.splitlines() if not line.isprintable()] == []
+
+
+@pytest.mark.usefixtures("hostile")
+@pytest.mark.parametrize("style", ["none", "plain"])
+def test_names_in_warnings(style: str, call: Call) -> None:
+    ended = call(*BUILD, "--progress", style)
+    assert_harmless(ended.err)
+    warnings = {f"warning: left out {shown}: a FIFO is not data" for shown in HOSTILE.values()}
+    assert warnings <= {*ended.lines}
+
+
+@pytest.mark.usefixtures("hostile")
+def test_names_in_warnings_beside_the_bar(place: Place) -> None:
+    ended = place.on_terminal(*BUILD, columns=200)
+    assert ended.code == 0
+    assert_harmless(plain(ended.err).replace("\r", ""))
+    for shown in HOSTILE.values():
+        assert f"left out {shown}: a FIFO" in plain(ended.err)
+    assert not re.search(r"\x1b\[2J|\x1b\]|\x07", ended.err)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["build", "{it}", "--dry-run"],
+        [*BUILD, "--ignore-file", "{it}"],
+        [*BUILD, "--spool-dir", "{it}"],
+        [*BUILD, "-o", "{it}/kept"],
+        [*BUILD, "-x", "{it}["],
+        [*BUILD, "-H", "{it}"],
+        ["build", "ctx", "--url-file", "{it}"],
+    ],
+    ids=" ".join,
+)
+def test_names_in_errors(args: list[str], call: Call) -> None:
+    for name, shown in HOSTILE.items():
+        ended = call(*(arg.replace("{it}", os.fsdecode(name)) for arg in args))
+        assert ended.code in {2, 4}
+        assert_harmless(ended.err)
+        assert shown in ended.err
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["{it}"],
+        ["build", "ctx", "{it}"],
+        ["build", "ctx", "--{it}"],
+        ["build", "ctx", "--compression", "{it}"],
+        ["build", "ctx", "--mtime", "{it}"],
+    ],
+    ids=" ".join,
+)
+def test_names_in_errors_of_the_parser(args: list[str], call: Call) -> None:
+    for name in HOSTILE:
+        ended = call(*(arg.replace("{it}", os.fsdecode(name)) for arg in args))
+        assert ended.code == 2
+        assert_harmless(ended.err)
+
+
+def test_the_name_of_an_unreadable_file(place: Place) -> None:
+    path = os.path.join(os.fsencode(place.path), b"ctx", b"\x1b[2J[bold]\n\xff")
+    os.close(os.open(path, os.O_CREAT, 0))
+    ended = place.run(*BUILD, privileged=False)
+    assert ended.code == 3
+    assert_harmless(ended.err)
+    assert r"ctx/\x1b[2J[bold]\n\xff cannot be opened" in ended.err
+
+
+def test_words_of_a_server(call: Call) -> None:
+    words = xml("\x1b[2J[bold]", "a\x1b]0;b\x07[/]\nc")
+    for script in (answer(403, words), redirect(301, "https://h/\x1b[2J[bold]")):
+        with raw_server(script) as server:
+            ended = call("build", "ctx", "--url", f"{server.url}/k?{QUERY}")
+        assert ended.code == 6
+        assert_harmless(ended.err)
+        assert r"\x1b[2J[bold]" in ended.err
+
+
+# Where only ASCII can be shown.
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+    ids=["PYTHONIOENCODING", "LC_ALL"],
+)
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (["--help"], 0),
+        (["build", "--help"], 0),
+        (BUILD, 0),
+        ([*BUILD, "--json"], 0),
+        ([*BUILD, "--progress", "bar"], 0),
+        (["build", "für", "--dry-run", "--json"], 2),
+        (["build", "ctx", "--für"], 2),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+@pytest.mark.usefixtures("hostile")
+def test_ascii(env: dict[str, str], args: list[str], code: int, place: Place) -> None:
+    ended = place.run(*args, env=env)
+    assert ended.code == code
+    assert "Traceback" not in ended.err
+    assert ended.err.isascii()
+    assert ended.out.isascii()
+
+
+@pytest.mark.usefixtures("hostile")
+def test_a_bar_in_ascii(place: Place) -> None:
+    ended = place.on_terminal(*BUILD, env={"PYTHONIOENCODING": "ascii"})
+    assert ended.code == 0
+    assert ended.err.isascii()
+    assert "2/3 packing" in ended.err
