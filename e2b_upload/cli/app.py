@@ -1,6 +1,7 @@
 """The commands, and the one edge where every error becomes a message and an exit code."""
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -258,7 +259,8 @@ def _read_headers(lines: list[str]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(":")
-        if not colon:
+        if not colon:  # no more of it is shown: it may be a token
+            name = re.split("[ =]", line, maxsplit=1)[0]
             raise UsageError(
                 f"the header '{printable(name)}' has no value", hint="Write -H 'Name: value'."
             )

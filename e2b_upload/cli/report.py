@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 Color: TypeAlias = Literal["auto", "always", "never"]
 
 EXIT_BUG = 1
-_ISSUES = "the project's issue tracker"
 _RED, _YELLOW, _GREEN, _BOLD_END = "\x1b[1;31m", "\x1b[1;33m", "\x1b[1;32m", "\x1b[0m"
 
 
@@ -95,9 +94,8 @@ class Report:
         if self.as_json:
             self._object(_as_json(receipt, status))
         archive = receipt.archive
-        packed = (
-            f"{size(archive.bytes)} ({archive.files} files, {size(archive.content_bytes or 0)})"
-        )
+        files = "1 file" if archive.files == 1 else f"{archive.files} files"
+        packed = f"{size(archive.bytes)} ({files}, {size(archive.content_bytes or 0)})"
         took = receipt.seconds.collect + receipt.seconds.pack + receipt.seconds.put
         where = f" to {receipt.url}" if receipt.url else ""
         if archive.path is not None:
@@ -109,21 +107,10 @@ class Report:
     def failed(self, error: UploadError | Interrupted) -> int:
         """Say what went wrong and what to do next; return the exit code."""
         message, hint = self._redact(error.message), self._redact(getattr(error, "hint", ""))
-        if self.as_json:
-            self._object(
-                {
-                    "status": "failed",
-                    "error": {
-                        "kind": error.kind,
-                        "message": message,
-                        "hint": hint,
-                        "exit_code": error.exit_code,
-                        "http_status": getattr(error, "http_status", None),
-                        "code": getattr(error, "code", None),
-                        "request_id": getattr(error, "request_id", None),
-                    },
-                }
-            )
+        answered = {
+            name: getattr(error, name, None) for name in ("http_status", "code", "request_id")
+        }
+        self._failure(error.kind, message, hint, error.exit_code, **answered)
         self._say(message, "error", _RED)
         if hint:
             self._say(f"  {hint}")
@@ -131,32 +118,23 @@ class Report:
 
     def crashed(self, error: BaseException) -> int:
         """Report a bug: what is needed to find it, and no secrets."""
+        message = printable(self._redact(f"{type(error).__name__}: {error}"))
+        hint = "This is a bug of e2b-upload: please file the report on standard error as an issue."
+        self._failure("internal", message, hint, EXIT_BUG)
+        self._say(message, "internal error", _RED)
         told = self._redact("".join(traceback.format_exception(error)))
-        message = self._redact(f"{type(error).__name__}: {error}")
-        hint = f"This is a bug. Please file the report on standard error with {_ISSUES}."
-        if self.as_json:
-            self._object(
-                {
-                    "status": "failed",
-                    "error": {
-                        "kind": "internal",
-                        "message": printable(message),
-                        "hint": hint,
-                        "exit_code": EXIT_BUG,
-                        "http_status": None,
-                        "code": None,
-                        "request_id": None,
-                    },
-                }
-            )
-        self._say(printable(message), "internal error", _RED)
-        for line in told.rstrip().split("\n"):
+        system = f"Python {platform.python_version()}, {platform.platform()}"
+        for line in (*told.rstrip().split("\n"), f"e2b-upload {__version__}, {system}", hint):
             self._say("  " + printable(line))
-        self._say(
-            f"  e2b-upload {__version__}, Python {platform.python_version()}, {platform.platform()}"
-        )
-        self._say(f"  {hint}")
         return EXIT_BUG
+
+    def _failure(
+        self, kind: str, message: str, hint: str, exit_code: int, **answered: object
+    ) -> None:
+        if self.as_json:
+            nothing = {"http_status": None, "code": None, "request_id": None}
+            error = {"kind": kind, "message": message, "hint": hint, "exit_code": exit_code}
+            self._object({"status": "failed", "error": error | nothing | answered})
 
     def _redact(self, text: str) -> str:
         from e2b_upload.transfer.presigned import redact
