@@ -174,16 +174,21 @@ class _Walk:
 
     def entries(self) -> Iterator[Entry]:
         rules = self._rules
+        look = self._followed if self._follow else self._root.lstat
         while self._open:
             folder = self._open[-1]
+            prefix = folder.prefix
+            excluded = False
             for name in folder.names:
-                path = folder.prefix + name
-                excluded = False
+                path = prefix + name
                 if rules:
                     excluded = rules.excludes(rules.decide_file(path, folder.matched))
                     if excluded and not rules.may_keep_below(path):
                         continue
-                stat = self._stat(path)
+                try:
+                    stat = look(path)
+                except OSError as error:
+                    raise self._vanished(path, error) from error
                 if s.S_ISDIR(stat.st_mode):
                     if self._enter(folder, path, stat, excluded=excluded):
                         if not excluded:
@@ -226,26 +231,21 @@ class _Walk:
                 hint="Make it readable for this user, or exclude it in .dockerignore.",
             ) from error
 
-    def _stat(self, path: str) -> os.stat_result:
-        try:
-            if self._follow and (stat := self._followed(path)):
-                return stat
-            return self._root.lstat(path)
-        except OSError as error:
-            raise SourceError(
-                f"{self._root.shown(path)} cannot be read: {error.strerror}",
-                hint="It changed while it was collected: run again when nothing writes to it.",
-            ) from error
-
-    def _followed(self, path: str) -> os.stat_result | None:
-        """Return what a path leads to, or None where it dangles or leads to a folder it is in."""
+    def _followed(self, path: str) -> os.stat_result:
+        """Return what a path leads to; the link where it dangles or leads to a folder it is in."""
         try:
             stat = self._root.stat(path)
         except OSError:
-            return None
+            return self._root.lstat(path)
         identity = (stat.st_dev, stat.st_ino)
         loops = identity in self._above or any(f.identity == identity for f in self._open)
-        return None if loops else stat
+        return self._root.lstat(path) if loops else stat
+
+    def _vanished(self, path: str, error: OSError) -> SourceError:
+        return SourceError(
+            f"{self._root.shown(path)} cannot be read: {error.strerror}",
+            hint="It changed while it was collected: run again when nothing writes to it.",
+        )
 
     def _leaf(self, path: str, stat: os.stat_result) -> Entry | None:
         mode = stat.st_mode
@@ -263,10 +263,7 @@ class _Walk:
         try:
             target = self._root.readlink(path)
         except OSError as error:
-            raise SourceError(
-                f"the link {self._root.shown(path)} cannot be read: {error.strerror}",
-                hint="It changed while it was collected: run again when nothing writes to it.",
-            ) from error
+            raise self._vanished(path, error) from error
         return Entry(path, "symlink", 0, s.S_IMODE(stat.st_mode), target, stat)
 
     def _first_name(self, path: str, stat: os.stat_result) -> str | None:
