@@ -224,10 +224,10 @@ def _failed(doing: str, folder: str | None, error: OSError) -> SpoolError:
             f"the archive cannot be {doing}: {error.strerror}",
             hint="Choose another folder with --spool-dir, or another file with -o.",
         )
-    free = _free_bytes(folder) if folder is not None else ""
+    free = _free_bytes(folder) if folder is not None and error.errno == errno.ENOSPC else ""
     return SpoolError(
         f"the archive cannot be {doing}: {why}{free}",
-        hint="Free some space, or choose another disk: with --spool-dir, or for the file of -o.",
+        hint="Make room there, or choose another disk: with --spool-dir, or for the file of -o.",
     )
 
 

@@ -183,12 +183,12 @@ def build(
         raise UsageError("-q and -v exclude each other", hint="Choose one.")
     if no_ignore and ignore_file is not None and _given(ctx, "ignore_file"):
         raise UsageError("--no-ignore and --ignore-file exclude each other", hint="Choose one.")
-    if output == "-" and as_json:
+    if as_json and output is not None and _is_standard_output(output):
         raise UsageError(
             "-o - and --json exclude each other: both write to standard output",
             hint="Keep the archive in a file: -o FILE.",
         )
-    target = _read_url(url if _given(ctx, "url") or not url_file else None, url_file)
+    target = _read_url(url if _given(ctx, "url") or url_file is None else None, url_file)
     report.hide(target or "")
     if target is None and not dry_run:
         raise UsageError(
@@ -229,6 +229,16 @@ def _given(ctx: typer.Context, option: str) -> bool:
     """Whether an option stands on the command line, not only in the environment."""
     source = ctx.get_parameter_source(option)
     return source is not None and source.name == "COMMANDLINE"
+
+
+def _is_standard_output(output: str) -> bool:
+    if output == "-":
+        return True
+    try:
+        same = os.path.samestat(os.stat(output), os.fstat(STDOUT))
+        return same and not os.path.samefile(output, os.devnull)
+    except OSError:
+        return False
 
 
 def _read_url(url: str | None, url_file: str | None) -> str | None:

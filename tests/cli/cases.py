@@ -114,6 +114,10 @@ USAGE: Final = [
     Case("--no-ignore --ignore-file", "build ctx --url {url} --no-ignore --ignore-file f", 2,
          "--no-ignore and --ignore-file exclude", "Choose one"),
     Case("-o - --json", "build ctx --url {url} -o - --json", 2, "-o - and --json", "-o FILE"),
+    Case("-o /dev/stdout --json", "build ctx --url {url} -o /dev/stdout --json", 2,
+         "-o - and --json", "-o FILE"),
+    Case("URL file without a name", "build ctx --url-file ''", 2, "cannot be read", "file that",
+         env={"E2B_UPLOAD_URL": "{url}"}),
     # Values that do not parse.
     Case("--mtime no number", "build ctx --url {url} --mtime noon", 2, "'--mtime'", "--help"),
     Case("--mtime negative", "build ctx --url {url} --mtime -1", 2, "'--mtime'", "--help"),
@@ -209,7 +213,7 @@ SPOOL: Final = [
     Case("TMPDIR missing", _PUT, 4, "in no: No such file", "TMPDIR", env={"TMPDIR": "no"}),
     Case("-o in a missing folder", "build ctx --url {url} -o no/kept", 4, "no such folder", "-o"),
     Case("-o a folder", "build ctx --url {url} -o ctx", 4, "ctx: it is a folder", "-o"),
-    Case("-o full", "build ctx --url {url} -o /dev/full", 4, "the disk is full", "Free some space"),
+    Case("-o full", "build ctx --url {url} -o /dev/full", 4, "the disk is full", "Make room"),
 ]  # fmt: skip
 
 UNAVAILABLE: Final = [
