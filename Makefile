@@ -21,6 +21,7 @@ demo: $(READY) ## build this repository into a real S3 server, and compare what 
 	@$(BIN)/python -m tests.real.demo
 
 test: $(READY) ## run the whole test suite, with branch coverage
+	@mkdir -p build
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term $(ARGS)
 
 lint: $(READY) ## check style, types and who imports whom
@@ -29,7 +30,7 @@ lint: $(READY) ## check style, types and who imports whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-dist: $(READY) ## build the wheel and sdist, and run the console script from a clean environment
+dist: $(READY) ## try the wheel and the sdist: build, install, and run the console script
 	@sh tests/dist.sh $(BIN)/python
 
 bench: $(READY) ## measure the memory of a 4 GiB build into a real S3 server
@@ -41,4 +42,5 @@ picture: $(READY) ## make docs/at-work.svg anew
 check: lint test dist ## all that has to hold before a commit
 
 clean: ## remove what was made
-	rm -rf $(VENV) build dist .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find e2b_upload tests docs -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

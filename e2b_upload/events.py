@@ -1,8 +1,8 @@
 """What the work tells whoever watches: frozen values, handed to the ``on_event`` callback.
 
 The callback runs in the thread that works, so it should return at once; an exception that it
-raises ends the work and reaches the caller. ``Progress`` comes about once a megabyte or once in
-256 entries, never once a file.
+raises ends the work and reaches the caller. ``Progress`` comes about four times a megabyte or once
+in 256 entries, never once a file.
 """
 
 from __future__ import annotations
@@ -69,11 +69,22 @@ class LeftOut:
 
     Attributes:
         path: relative to the context, as ``Entry.path``.
-        what: ``FIFO``, ``socket`` or ``device``.
+        what: ``FIFO``, ``socket``, ``device``, or ``archive``: the file that it is kept in.
     """
 
     path: str
     what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """The archive has a name now, and stays whatever becomes of the upload.
+
+    Attributes:
+        path: the file's.
+    """
+
+    path: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +100,7 @@ class Redirected:
     target: str
 
 
-Event: TypeAlias = Started | Progress | Finished | LeftOut | Redirected
+Event: TypeAlias = Started | Progress | Finished | LeftOut | Kept | Redirected
 OnEvent: TypeAlias = Callable[[Event], None]
 
 

@@ -11,6 +11,7 @@ import stat
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import IO, TYPE_CHECKING, NamedTuple, TypeAlias, TypedDict
 
 from e2b_upload.archive.pack import Archive, pack_entries
@@ -18,7 +19,7 @@ from e2b_upload.archive.spool import Spool
 from e2b_upload.context.collect import read_rules, walk
 from e2b_upload.context.root import Root
 from e2b_upload.errors import SpoolError, UsageError, printable
-from e2b_upload.events import Finished, Progress, Started, ignore_events
+from e2b_upload.events import Finished, Kept, Progress, Started, ignore_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -136,7 +137,7 @@ def pack(context: Path, output: Path | IO[bytes], **options: Unpack[PackOptions]
     Args:
         context: the directory.
         output: the file's path, or a file open for writing bytes.
-        options: see :class:`PackOptions`.
+        options: those of ``e2b_upload.pipeline.PackOptions``.
 
     Raises:
         UsageError: the context is no directory, or a pattern does not parse.
@@ -202,10 +203,10 @@ def build(
     Args:
         context: the directory.
         url: the presigned URL; None only for a dry run.
-        output: also keep the archive there.
+        output: also keep the archive there, whatever becomes of the upload.
         headers: as for :func:`put`.
         dry_run: do all but the PUT.
-        options: see :class:`PackOptions`.
+        options: those of ``e2b_upload.pipeline.PackOptions``.
 
     Raises:
         UploadError: as :func:`pack` and :func:`put`; URL and headers are looked at first.
@@ -253,14 +254,18 @@ def _packed(
     if spool_dir is None and file is not None:
         spool_dir = os.path.dirname(file)
     collected = time.monotonic()
+    walked = partial(
+        walk,
+        root,
+        rules,
+        follow_symlinks=follow_symlinks,
+        output=os.stat(file) if file is not None and os.path.exists(file) else None,
+    )
     with Spool(spool_dir) as spool:
-        total = None
-        if count_first:
-            uncounted = walk(root, rules, follow_symlinks=follow_symlinks, on_event=ignore_events)
-            total = _count(uncounted, on_event)
+        total = _count(walked(on_event=ignore_events), on_event) if count_first else None
         on_event(Started(step="pack", total=total, target=printable(root.path)))
         archive = pack_entries(
-            walk(root, rules, follow_symlinks=follow_symlinks, on_event=on_event),
+            walked(on_event=on_event),
             root,
             spool,
             compression=compression,
@@ -271,6 +276,7 @@ def _packed(
         if file is not None:
             spool.keep(file)
             archive = replace(archive, path=file)
+            on_event(Kept(path=file))
         elif output is not None:
             spool.copy_to(output)
         packed = time.monotonic()

@@ -90,7 +90,8 @@ def _dispatch(args: list[str], report: Report) -> int:
         return app(args, prog_name=PROGRAM, standalone_mode=False, obj=report) or 0
     except TyperException as error:
         hint = f"See {PROGRAM} build --help."
-        raise UsageError(printable(error.format_message()), hint=hint) from None
+        message = error.format_message().replace("Value error, ", "")  # pydantic's beginning
+        raise UsageError(printable(message), hint=hint) from None
 
 
 def _lost(failure: OSError) -> None:
@@ -147,7 +148,12 @@ def root(
     """Pack a build context by .dockerignore, and PUT it to a presigned URL."""
 
 
-@app.command()
+@app.command(
+    help="Pack CONTEXT and PUT it to a presigned URL.\n\n"
+    "The files are chosen by CONTEXT/.dockerignore as Docker chooses them. The archive waits in "
+    "a file without a name, which nothing leaves behind, and goes out with one exact "
+    'Content-Length.\n\n    e2b-upload build ./ctx --url "$PRESIGNED_PUT_URL"'
+)
 def build(
     ctx: typer.Context,
     context: Context,
@@ -169,13 +175,7 @@ def build(
     color: ColorChoice = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Pack CONTEXT and PUT it to a presigned URL.
-
-    The files are chosen by CONTEXT/.dockerignore as Docker chooses them. The archive waits in a
-    file without a name, which nothing leaves behind, and goes out with one exact Content-Length.
-
-        e2b-upload build ./ctx --url "$PRESIGNED_PUT_URL"
-    """
+    """Read the options, and have the pipeline do it."""
     report: Report = ctx.obj
     report.as_json, report.quiet, report.verbose = as_json, quiet, verbose
     report.color = use_color(color, sys.stderr)
@@ -249,7 +249,9 @@ def _read_url(url: str | None, url_file: str | None) -> str | None:
     where = "standard input" if url_file in {None, "-"} else printable(str(url_file))
     try:
         if url_file in {None, "-"}:
-            text = sys.stdin.buffer.read(_MAX_URL_BYTES + 1)
+            # A person ends a line, not the file.
+            read = sys.stdin.buffer.readline if sys.stdin.isatty() else sys.stdin.buffer.read
+            text = read(_MAX_URL_BYTES + 1)
         else:
             with open(str(url_file), "rb") as file:
                 text = file.read(_MAX_URL_BYTES + 1)

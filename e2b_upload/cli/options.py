@@ -28,7 +28,7 @@ Headers: TypeAlias = Annotated[
         "-H",
         "--header",
         metavar="'NAME: VALUE'",
-        help="Send this header with the PUT. Again and again.",
+        help="Send this header with the PUT. May be repeated.",
         rich_help_panel=UPLOAD,
     ),
 ]
@@ -53,7 +53,7 @@ Exclude: TypeAlias = Annotated[
         "-x",
         "--exclude",
         metavar="PATTERN",
-        help="Exclude this, after the ignore file's patterns. Again and again.",
+        help="Exclude this, after the ignore file's patterns. May be repeated.",
         rich_help_panel=SOURCE,
     ),
 ]

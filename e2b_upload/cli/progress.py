@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from e2b_upload.cli.report import duration, size
 from e2b_upload.errors import printable
-from e2b_upload.events import Finished, LeftOut, Progress, Redirected, Started
+from e2b_upload.events import Finished, Kept, LeftOut, Progress, Redirected, Started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +53,10 @@ class _Watcher:
             case Finished():
                 self.finished(event)
             case LeftOut(path=path, what=what):
-                self.report.warn(f"left out {printable(path)}: a {what} is not data")
+                why = "it is the archive itself" if what == "archive" else f"a {what} is not data"
+                self.report.warn(f"left out {printable(path)}: {why}")
+            case Kept(path=path):
+                self.report.line(f"kept the archive as {printable(path)}")
             case Redirected(http_status=status, target=target):
                 self.report.line(f"redirected ({status}) to {target}")
 
@@ -98,14 +101,12 @@ class _Lines(_Watcher):
         self.report.line(line)
 
     def finished(self, event: Finished) -> None:
-        self.report.line(_summary(event))
+        if event.step != "put":  # the last line tells that
+            self.report.line(_summary(event))
 
 
 def _summary(event: Finished) -> str:
     took = duration(event.seconds)
-    if event.step == "put":
-        rate = size(int(event.done / max(event.seconds, 1e-3)))
-        return f"uploaded {size(event.done)} in {took}, {rate}/s"
     found = f"{event.entries} {'entry' if event.entries == 1 else 'entries'}, {size(event.done)}"
     if event.step == "pack":
         return f"packed {found} into {size(event.result)} in {took}"
@@ -134,7 +135,8 @@ class _Bar(_Watcher):
     def finished(self, event: Finished) -> None:
         self._bar.update(self._task, completed=event.done)
         self._bar.refresh()
-        self._bar.console.print(_summary(event), markup=False, highlight=False)
+        if event.step != "put":
+            self._bar.console.print(_summary(event), markup=False, highlight=False)
 
 
 @contextmanager

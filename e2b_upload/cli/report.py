@@ -31,7 +31,9 @@ def size(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as a person reads them: ``0.4 s``, ``3 min 20 s``."""
+    """Return seconds as a person reads them: ``40 ms``, ``1.4 s``, ``3 min 20 s``."""
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
     if seconds < 60:  # noqa: PLR2004
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -95,14 +97,19 @@ class Report:
             self._object(_as_json(receipt, status))
         archive = receipt.archive
         files = "1 file" if archive.files == 1 else f"{archive.files} files"
-        packed = f"{size(archive.bytes)} ({files}, {size(archive.content_bytes or 0)})"
-        took = receipt.seconds.collect + receipt.seconds.pack + receipt.seconds.put
-        where = f" to {receipt.url}" if receipt.url else ""
-        if archive.path is not None:
-            self.line(f"kept the archive as {printable(archive.path)}")
+        packed = f"{size(archive.bytes)} from {files} of {size(archive.content_bytes or 0)}"
+        seconds = receipt.seconds
+        took = duration(seconds.collect + seconds.pack + seconds.put)
+        where, speed = "", ""
+        if receipt.url:
+            where = f" to {receipt.url}"
+            speed = f", sent at {size(int(archive.bytes / max(seconds.put, 1e-3)))}/s"
         if not self.quiet:
-            self._say(f"{packed}{where} in {duration(took)}", status, _GREEN)
-        self.detail(f"sha256 {archive.sha256}")
+            self._say(f"{packed}{where} in {took}{speed}", status, _GREEN)
+        self.detail(f"sha256 {archive.sha256}, md5 {archive.md5}")
+        self.detail(f"packed in {duration(seconds.pack)}, put in {duration(seconds.put)}")
+        if receipt.http_status is not None:
+            self.detail(f"the store answered {receipt.http_status}")
 
     def failed(self, error: UploadError | Interrupted) -> int:
         """Say what went wrong and what to do next; return the exit code."""

@@ -125,7 +125,12 @@ def _read_ignore_file(root: Root, ignore_file: str | os.PathLike[str] | None) ->
 
 
 def walk(
-    root: Root, rules: Rules, *, follow_symlinks: bool = False, on_event: OnEvent
+    root: Root,
+    rules: Rules,
+    *,
+    follow_symlinks: bool = False,
+    output: os.stat_result | None = None,
+    on_event: OnEvent,
 ) -> Iterator[Entry]:
     """Yield what is kept of a context.
 
@@ -133,12 +138,15 @@ def walk(
         root: the context.
         rules: what to leave out.
         follow_symlinks: yield what links point to. One that dangles or loops stays a link.
+        output: the file that the archive will replace; it is left out where it is met.
         on_event: told of :class:`~e2b_upload.events.LeftOut` FIFOs, sockets and devices.
 
     Raises:
         SourceError: a directory cannot be listed, or something vanished meanwhile.
     """
-    return _Walk(root, rules, follow_symlinks=follow_symlinks, on_event=on_event).entries()
+    taken = (output.st_dev, output.st_ino) if output is not None else None
+    walking = _Walk(root, rules, follow_symlinks=follow_symlinks, taken=taken, on_event=on_event)
+    return walking.entries()
 
 
 class _Folder:
@@ -161,10 +169,17 @@ class _Folder:
 
 class _Walk:
     def __init__(
-        self, root: Root, rules: Rules, *, follow_symlinks: bool, on_event: OnEvent
+        self,
+        root: Root,
+        rules: Rules,
+        *,
+        follow_symlinks: bool,
+        taken: tuple[int, int] | None,
+        on_event: OnEvent,
     ) -> None:
         self._root = root
         self._rules = rules
+        self._taken = taken
         self._follow = follow_symlinks
         self._on_event = on_event
         # (device, inode) of files with several names → the first kept name, and the names to come.
@@ -250,6 +265,9 @@ class _Walk:
     def _leaf(self, path: str, stat: os.stat_result) -> Entry | None:
         mode = stat.st_mode
         if s.S_ISREG(mode):
+            if self._taken == (stat.st_dev, stat.st_ino):
+                self._on_event(LeftOut(path=path, what="archive"))
+                return None
             if stat.st_nlink > 1 and (first := self._first_name(path, stat)):
                 return Entry(path, "hardlink", 0, s.S_IMODE(mode), first, stat)
             return Entry(path, "file", stat.st_size, s.S_IMODE(mode), None, stat)

@@ -17,7 +17,8 @@ import sys, tarfile
 flags, archive = sys.argv[1:]
 with tarfile.open(archive) as tar:
     if "x" in flags:
-        tar.extractall(filter="fully_trusted")
+        tar.extraction_filter = getattr(tarfile, "fully_trusted_filter", None)  # since 3.11.4
+        tar.extractall()
     else:
         for member in tar:
             print(f"{member.size} " * ("v" in flags) + member.name + "/" * member.isdir())
@@ -25,12 +26,13 @@ with tarfile.open(archive) as tar:
 
 
 class Unpacker(NamedTuple):
-    """A program, and which times it gives back: of what, and from and to which second."""
+    """A program, and what it gives back: which times of what, and setuid to who is not root."""
 
     command: tuple[str, ...]
     gives_times_to: frozenset[str] = frozenset({"file", "directory", "symlink"})
     first_second: int = -(2**62)
     last_second: int = 2**62
+    always_sets_id: bool = True
 
     def unpack(self, archive: Path, folder: Path) -> None:
         self._run("xp", archive, folder)
@@ -39,8 +41,12 @@ class Unpacker(NamedTuple):
         return self._run("tv" if verbose else "t", archive, archive.parent)
 
     def gives_back(self, tree: Snapshot) -> Snapshot:
-        """Take away of the times what it does not give back; none gives parts of a second."""
-        return {path: seen._replace(mtime_ns=self._time(seen)) for path, seen in tree.items()}
+        """Take away what it does not give back; parts of a second none does."""
+        modes = 0o7777 if self.always_sets_id or os.geteuid() == 0 else 0o1777
+        return {
+            path: seen._replace(mode=seen.mode & modes, mtime_ns=self._time(seen))
+            for path, seen in tree.items()
+        }
 
     def _time(self, seen: Seen) -> int:
         second = min(max(seen.mtime_ns // SECOND, self.first_second), self.last_second)
@@ -56,6 +62,7 @@ class Unpacker(NamedTuple):
             env=environment,
             capture_output=True,
             check=False,
+            umask=0,
         )
         assert done.returncode == 0, os.fsdecode(done.stderr)
         return done.stdout
@@ -63,9 +70,11 @@ class Unpacker(NamedTuple):
 
 _UNPACKERS: Final = {
     "GNU tar": Unpacker(("tar",)),
-    "bsdtar": Unpacker(("bsdtar",)),
+    "bsdtar": Unpacker(("bsdtar",), always_sets_id=False),
     # It knows the pax records of paths and link targets, and no others.
-    "busybox": Unpacker(("busybox", "tar"), frozenset({"file"}), 0, LAST_SECOND),
+    "busybox": Unpacker(
+        ("busybox", "tar"), frozenset({"file"}), 0, LAST_SECOND, always_sets_id=False
+    ),
     "tarfile": Unpacker((sys.executable, "-c", _TARFILE), frozenset({"file", "directory"})),
 }
 

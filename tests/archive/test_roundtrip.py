@@ -177,7 +177,8 @@ def test_a_stream_gets_what_a_file_gets(tree: Tree, compression: Compression) ->
         stream = Path(out, "stream")
         with stream.open("wb") as file:
             e2b_upload.pack(folder, file, compression=compression, no_ignore=True)
-        assert stream.read_bytes() == _pack(folder, Path(out, "file"), compression)
+            streamed = stream.read_bytes()  # before it is closed, for that may come late
+        assert streamed == _pack(folder, Path(out, "file"), compression)
 
 
 def test_links_that_are_followed_become_what_they_lead_to(source: Path, tmp_path: Path) -> None:

@@ -67,14 +67,14 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """Mount a disk of a megabyte, which takes root."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    """Give a disk of a megabyte that is gone with its descriptor. It takes root."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)]
     if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("this user may not mount a file system")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
+    disk = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    subprocess.run(["umount", "--lazy", tmp_path], check=True)
+    yield Path(f"/proc/self/fd/{disk}")
+    os.close(disk)
 
 
 @pytest.fixture
