@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import IO, TYPE_CHECKING, NamedTuple, TypeAlias, TypedDict
@@ -22,7 +22,7 @@ from e2b_upload.errors import SpoolError, UsageError, printable
 from e2b_upload.events import Finished, Kept, Progress, Started, ignore_events
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Generator, Iterable, Iterator, Mapping
     from typing import Unpack
 
     from e2b_upload.archive.pack import Compression
@@ -124,9 +124,9 @@ def collect(
         UsageError: at once, for a context that is no directory or a pattern that does not parse.
         SourceError: while iterating, for a folder that cannot be listed.
     """
-    root = Root(context)
+    root = Root(context, follow_symlinks=follow_symlinks)
     rules = read_rules(root, ignore_file=ignore_file, no_ignore=no_ignore, exclude=exclude)
-    return walk(root, rules, follow_symlinks=follow_symlinks, on_event=on_event)
+    return walk(root, rules, on_event=on_event)
 
 
 def pack(context: Path, output: Path | IO[bytes], **options: Unpack[PackOptions]) -> Archive:
@@ -248,7 +248,7 @@ def _packed(
 ) -> Iterator[_Packed]:
     """Pack, keep the archive where it is wanted, and free the spool whatever happens."""
     start = time.monotonic()
-    root = Root(context)
+    root = Root(context, follow_symlinks=follow_symlinks)
     rules = read_rules(root, ignore_file=ignore_file, no_ignore=no_ignore, exclude=exclude)
     file = _file_to_keep(output)
     if spool_dir is None and file is not None:
@@ -258,7 +258,6 @@ def _packed(
         walk,
         root,
         rules,
-        follow_symlinks=follow_symlinks,
         output=os.stat(file) if file is not None and os.path.exists(file) else None,
     )
     with Spool(spool_dir) as spool:
@@ -270,7 +269,6 @@ def _packed(
             spool,
             compression=compression,
             mtime=mtime,
-            follow_symlinks=follow_symlinks,
             on_event=on_event,
         )
         if file is not None:
@@ -306,15 +304,16 @@ def _file_to_keep(output: Path | IO[bytes] | None) -> str | None:
     return path
 
 
-def _count(entries: Iterable[Entry], on_event: OnEvent) -> int:
+def _count(entries: Generator[Entry], on_event: OnEvent) -> int:
     """Return how many bytes of content there are. Nothing is kept of the walk."""
     start = time.monotonic()
     on_event(Started(step="collect"))
     total = number = 0
-    for number, entry in enumerate(entries, start=1):
-        total += entry.size
-        if number % _ENTRIES_AN_EVENT == 0:
-            on_event(Progress(step="collect", done=total, entries=number))
+    with closing(entries):
+        for number, entry in enumerate(entries, start=1):
+            total += entry.size
+            if number % _ENTRIES_AN_EVENT == 0:
+                on_event(Progress(step="collect", done=total, entries=number))
     seconds = time.monotonic() - start
     on_event(Finished(step="collect", done=total, entries=number, seconds=seconds))
     return total

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Generator
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -62,18 +64,17 @@ def pack_entries(
     *,
     compression: Compression = "default",
     mtime: int | None = None,
-    follow_symlinks: bool = False,
     on_event: OnEvent,
 ) -> Archive:
     """Write entries to a spool, and return what the archive came to.
 
     Args:
-        entries: what to archive, in this order; consumed as it is written.
-        root: where the entries' files are.
+        entries: what to archive, in this order; consumed as it is written, and a
+            generator closed.
+        root: where the entries' files are; the one they were collected from, for speed.
         spool: empty.
         compression: ``none`` is a plain tar.
         mtime: seconds since the epoch; no time in the archive is later.
-        follow_symlinks: as the entries were collected: a file may be read through a link.
         on_event: told of progress.
 
     Raises:
@@ -88,8 +89,12 @@ def pack_entries(
         on_event(Progress(step="pack", done=packing.content, entries=number))
 
     codec: Codec = Plain() if compression == "none" else Gzip(_LEVEL[compression])
-    with BlockWriter(codec, spool.write, threads=default_threads(), on_block=report) as out:
-        packing = _Packing(root, out, mtime, follow_symlinks=follow_symlinks)
+    with (
+        # The walk holds folders open: closed at once, also after a failure.
+        closing(entries) if isinstance(entries, Generator) else nullcontext(),
+        BlockWriter(codec, spool.write, threads=default_threads(), on_block=report) as out,
+    ):
+        packing = _Packing(root, out, mtime)
         for number, entry in enumerate(entries, start=1):
             packing.add(entry)
             counts[entry.type] += 1
@@ -121,13 +126,10 @@ def pack_entries(
 class _Packing:
     """One archive while it is written."""
 
-    def __init__(
-        self, root: Root, out: BlockWriter, mtime: int | None, *, follow_symlinks: bool
-    ) -> None:
+    def __init__(self, root: Root, out: BlockWriter, mtime: int | None) -> None:
         self._root = root
         self._out = out
         self._mtime = mtime
-        self._follow = follow_symlinks
         self.content = 0
 
     def add(self, entry: Entry) -> None:
@@ -160,7 +162,7 @@ class _Packing:
 
     def _open(self, entry: Entry) -> int:
         try:
-            return self._root.open(entry.path, follow=self._follow)
+            return self._root.open(entry.path)
         except OSError as error:
             raise SourceError(
                 f"{self._root.shown(entry.path)} cannot be opened: {error.strerror}",

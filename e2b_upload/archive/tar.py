@@ -9,9 +9,10 @@ users, times are whole seconds.
 
 from __future__ import annotations
 
-import os
 import zlib
 from typing import TYPE_CHECKING
+
+from e2b_upload.context.root import to_bytes
 
 if TYPE_CHECKING:
     from e2b_upload.context.collect import Entry
@@ -44,8 +45,8 @@ def header(entry: Entry, mtime_limit: int | None = None) -> bytes:
         entry: what to archive.
         mtime_limit: seconds since the epoch; a later time is written as this one.
     """
-    name = os.fsencode(entry.path)
-    link = b"" if entry.target is None else os.fsencode(entry.target)
+    name = to_bytes(entry.path)
+    link = b"" if entry.target is None else to_bytes(entry.target)
     if entry.type == "directory":
         name += b"/"
     mtime = entry.stat.st_mtime_ns // 1_000_000_000

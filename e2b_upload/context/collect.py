@@ -16,7 +16,7 @@ from e2b_upload.errors import SourceError, UsageError, printable
 from e2b_upload.events import LeftOut
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from e2b_upload.context.dockerignore import Matched
     from e2b_upload.context.root import Root
@@ -92,7 +92,7 @@ def _read_ignore_file(root: Root, ignore_file: str | os.PathLike[str] | None) ->
     )
     try:
         descriptor = (
-            root.open(DEFAULT_IGNORE_FILE, follow=True)
+            root.open_ignore_file(DEFAULT_IGNORE_FILE)
             if ignore_file is None
             else os.open(ignore_file, os.O_RDONLY | os.O_CLOEXEC)
         )
@@ -128,25 +128,25 @@ def walk(
     root: Root,
     rules: Rules,
     *,
-    follow_symlinks: bool = False,
     output: os.stat_result | None = None,
     on_event: OnEvent,
-) -> Iterator[Entry]:
+) -> Generator[Entry]:
     """Yield what is kept of a context.
 
     Args:
-        root: the context.
+        root: the context; where it follows links, what they point to is yielded, but for one that
+            dangles or loops.
         rules: what to leave out.
-        follow_symlinks: yield what links point to. One that dangles or loops stays a link.
         output: the file that the archive will replace; it is left out where it is met.
         on_event: told of :class:`~e2b_upload.events.LeftOut` FIFOs, sockets and devices.
 
     Raises:
         SourceError: a directory cannot be listed, or something vanished meanwhile.
+
+    Folders are open while it is under way: close it, or go through to its end.
     """
     taken = (output.st_dev, output.st_ino) if output is not None else None
-    walking = _Walk(root, rules, follow_symlinks=follow_symlinks, taken=taken, on_event=on_event)
-    return walking.entries()
+    return _Walk(root, rules, taken=taken, on_event=on_event).entries()
 
 
 class _Folder:
@@ -173,23 +173,28 @@ class _Walk:
         root: Root,
         rules: Rules,
         *,
-        follow_symlinks: bool,
         taken: tuple[int, int] | None,
         on_event: OnEvent,
     ) -> None:
         self._root = root
         self._rules = rules
         self._taken = taken
-        self._follow = follow_symlinks
         self._on_event = on_event
         # (device, inode) of files with several names → the first kept name, and the names to come.
         self._linked: dict[tuple[int, int], tuple[str, int]] = {}
-        self._open = [_Folder(None, self._names(""), frozenset(), root.stat(""))]
-        self._above = root.parents() if follow_symlinks else frozenset()
+        self._open: list[_Folder] = []
+        self._above = root.parents() if root.follow_symlinks else frozenset()
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Generator[Entry]:
+        try:
+            self._enter(None, "", frozenset())
+            yield from self._below()
+        finally:
+            self._root.close()
+
+    def _below(self) -> Iterator[Entry]:
         rules = self._rules
-        look = self._followed if self._follow else self._root.lstat
+        look = self._followed if self._root.follow_symlinks else self._root.lstat
         while self._open:
             folder = self._open[-1]
             prefix = folder.prefix
@@ -205,7 +210,9 @@ class _Walk:
                 except OSError as error:
                     raise self._vanished(path, error) from error
                 if s.S_ISDIR(stat.st_mode):
-                    if self._enter(folder, path, stat, excluded=excluded):
+                    entry = Entry(path, "directory", 0, s.S_IMODE(stat.st_mode), None, stat)
+                    matched = rules.decide(path, folder.matched)[1]
+                    if self._enter(entry, path, matched, excluded=excluded):
                         if not excluded:
                             yield from self._announce()
                         break
@@ -215,19 +222,23 @@ class _Walk:
                     yield kept
             else:
                 self._open.pop()
+                self._root.leave()
 
-    def _enter(self, parent: _Folder, path: str, stat: os.stat_result, *, excluded: bool) -> bool:
+    def _enter(
+        self, entry: Entry | None, path: str, matched: Matched, *, excluded: bool = False
+    ) -> bool:
         """Open a directory, unless it is excluded and may not be listed."""
         try:
-            names = self._names(path)
-        except SourceError as error:
+            names, found = self._root.enter(path)
+        except OSError as error:
             # As the reference does: what is excluded and closed to this user is left alone.
-            if excluded and isinstance(error.__cause__, PermissionError):
+            if excluded and isinstance(error, PermissionError):
                 return False
-            raise
-        entry = Entry(path, "directory", 0, s.S_IMODE(stat.st_mode), None, stat)
-        matched = self._rules.decide(path, parent.matched)[1]
-        self._open.append(_Folder(entry, names, matched, stat))
+            raise SourceError(
+                f"the folder {self._root.shown(path)} cannot be listed: {error.strerror}",
+                hint="Make it readable for this user, or exclude it in .dockerignore.",
+            ) from error
+        self._open.append(_Folder(entry, names, matched, found))
         return True
 
     def _announce(self) -> Iterator[Entry]:
@@ -236,15 +247,6 @@ class _Walk:
             if folder.entry and not folder.announced:
                 folder.announced = True
                 yield folder.entry
-
-    def _names(self, path: str) -> list[str]:
-        try:
-            return self._root.names(path)
-        except OSError as error:
-            raise SourceError(
-                f"the folder {self._root.shown(path)} cannot be listed: {error.strerror}",
-                hint="Make it readable for this user, or exclude it in .dockerignore.",
-            ) from error
 
     def _followed(self, path: str) -> os.stat_result:
         """Return what a path leads to; the link where it dangles or leads to a folder it is in."""
@@ -257,10 +259,10 @@ class _Walk:
         return self._root.lstat(path) if loops else stat
 
     def _vanished(self, path: str, error: OSError) -> SourceError:
-        return SourceError(
-            f"{self._root.shown(path)} cannot be read: {error.strerror}",
-            hint="It changed while it was collected: run again when nothing writes to it.",
-        )
+        hint = "It changed while it was collected: run again when nothing writes to it."
+        if isinstance(error, PermissionError):
+            hint = "Make its folder accessible (chmod u+x), or exclude it in .dockerignore."
+        return SourceError(f"{self._root.shown(path)} cannot be read: {error.strerror}", hint=hint)
 
     def _leaf(self, path: str, stat: os.stat_result) -> Entry | None:
         mode = stat.st_mode

@@ -12,7 +12,6 @@ that pass cannot answer (see :class:`_Pass`), the patterns are tried one by one.
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import re2
 from pathspec import PathSpec
 from pathspec.pattern import RegexPattern
 
+from e2b_upload.context.root import to_bytes
 from e2b_upload.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def read(text: bytes, source: str) -> Iterator[Rule]:
         UsageError: a line is longer than Docker reads.
     """
     for number, raw in enumerate(text.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        line = os.fsdecode(raw.removesuffix(b"\r"))
+        line = raw.removesuffix(b"\r").decode("utf-8", "surrogateescape")
         if line.startswith("#") or not (stripped := line.strip(_SPACE)):
             continue
         rule = Rule(source, number, stripped)
@@ -149,7 +149,7 @@ class DockerPattern(RegexPattern):
         self.rule = rule
         self.text = text
         self.kind, expression = _translate(text)
-        self._bytes = os.fsencode(text)
+        self._bytes = to_bytes(text)
         # RE2's \C is any byte; Go's port of RE2 refuses it.
         any_byte = "\\C" in expression.replace("\\\\", "")
         try:
@@ -171,7 +171,7 @@ class DockerPattern(RegexPattern):
         if self.kind == "regex":
             # Go reads each byte that is not UTF-8 as U+FFFD.
             return self._search(_UNDECODABLE.sub("\ufffd", file)) is not None or None
-        name, text = os.fsencode(file), self._bytes
+        name, text = to_bytes(file), self._bytes
         if self.kind == "exact":
             matched = name == text
         elif self.kind == "prefix":

@@ -1,47 +1,85 @@
-"""The context's folder as the system calls see it: its files by relative paths of any length."""
+"""The context's folder as the system calls see it.
+
+Every file is asked for by its name in its own folder's descriptor. So a folder that turns into a
+link while it is packed leads nowhere else, and no path is too long for a call.
+"""
 
 from __future__ import annotations
 
-import errno
 import os
 import pathlib
-from typing import TYPE_CHECKING, TypeVar
+import stat
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
 
 from e2b_upload.errors import SourceError, UsageError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-T = TypeVar("T")
+    from collections.abc import Iterator
 
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_DIRECTORY", 0)
-# Never through a link that was a file a moment ago, and never waiting for a FIFO's writer.
+# Never waiting for a FIFO's writer, never a controlling terminal.
 _READ = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_NONBLOCK", 0)
-_READ_NO_LINK = _READ | getattr(os, "O_NOFOLLOW", 0)
-_PARTS_A_STEP = 10  # ten names of 255 bytes are well below PATH_MAX
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+# Deeper than that, the folders above are closed and opened again: a process has 1,024 descriptors.
+_MAX_OPEN = 64
+_UTF8 = sys.getfilesystemencoding() == "utf-8"
+
+
+def to_bytes(path: str) -> bytes:
+    """Return the bytes of a path, whatever the locale: UTF-8, or as they were (PEP 383)."""
+    return path.encode("utf-8", "surrogateescape")
+
+
+def _to_system(name: str) -> str | bytes:
+    return name if _UTF8 else to_bytes(name)
+
+
+def _from_system(name: str) -> str:
+    return name if _UTF8 else os.fsencode(name).decode("utf-8", "surrogateescape")
+
+
+class _Open(NamedTuple):
+    """A folder that the walk is in; its descriptor is None where there were too many."""
+
+    path: str
+    descriptor: int | None
+    identity: tuple[int, int]
 
 
 class Root:
     """A directory, and what is asked of the files below it.
 
-    Relative paths are ``/``-separated; ``""`` is the directory itself. A path that is longer than
-    the system takes in one call (PATH_MAX, 4,096 bytes on Linux) is walked in steps.
+    Relative paths are ``/``-separated; ``""`` is the directory itself.
 
     Args:
         path: the context, as the caller named it.
+        follow_symlinks: go through links, to folders as to files.
 
     Raises:
         UsageError: there is no such directory.
         SourceError: it may not be listed.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, follow_symlinks: bool = False) -> None:
         self.path = os.fspath(path)
-        self._base = os.path.join(os.path.abspath(self.path), "")
+        self.follow_symlinks = follow_symlinks
+        self._folder_flags = _FOLDER if follow_symlinks else _FOLDER | _NO_LINK
+        self._file_flags = _READ if follow_symlinks else _READ | _NO_LINK
+        self._entered: list[_Open] = []
+        self._folder: str | None = None  # the last that was entered
+        self._at = -1
         if not self.path:
             raise UsageError("the context is empty", hint="Name a folder; . is the one you are in.")
+        try:
+            self._base = os.path.abspath(self.path)
+        except FileNotFoundError:
+            raise UsageError(
+                "the working folder does not exist any more", hint="Change to one that does."
+            ) from None
         if not os.path.isdir(self._base):
-            there = os.path.lexists(self._base[:-1] or "/")
+            there = os.path.lexists(self._base)
             raise UsageError(
                 f"the context {printable(self.path)} "
                 + ("is not a directory" if there else "does not exist"),
@@ -62,68 +100,122 @@ class Root:
         parents = pathlib.Path(os.path.realpath(self._base)).parents
         return frozenset((s.st_dev, s.st_ino) for s in map(os.stat, parents))
 
-    # Each asks directly first: one call a file, and there may be millions.
+    def enter(self, path: str) -> tuple[list[str], os.stat_result]:
+        """Open a directory below the last one that was entered; return its names, sorted.
 
-    def names(self, path: str) -> list[str]:
-        """Return the names in a directory, sorted, so that the same tree has the same order."""
+        Raises:
+            OSError: it cannot be listed, or is no directory now.
+        """
+        # The context itself may be named by a link.
+        flags = self._folder_flags if path else _FOLDER
+        with self._parent_of(path) as (at, name):
+            descriptor = os.open(name, flags, dir_fd=at)
         try:
-            names = os.listdir(self._base + path)
-        except OSError as error:
-            names = self._in_steps(error, path, self._list_at)
+            names = [_from_system(name) for name in os.listdir(descriptor)]
+            found = os.fstat(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
         names.sort()
-        return names
+        if len(self._entered) >= _MAX_OPEN:
+            self._close(-_MAX_OPEN)
+        self._entered.append(_Open(path, descriptor, (found.st_dev, found.st_ino)))
+        self._folder, self._at = path, descriptor
+        return names, found
+
+    def leave(self) -> None:
+        """Close the last directory that was entered."""
+        self._close(-1)
+        self._entered.pop()
+        self._folder, self._at = None, -1
+        if not self._entered:
+            return
+        path, descriptor, identity = self._entered[-1]
+        if descriptor is None:
+            with self._reach(path) as reached:
+                found = os.fstat(reached)
+                if (found.st_dev, found.st_ino) != identity:
+                    raise SourceError(
+                        f"the folder {self.shown(path)} was replaced while it was packed",
+                        hint="Run again when nothing writes to it.",
+                    )
+                descriptor = os.dup(reached)
+            self._entered[-1] = _Open(path, descriptor, identity)
+        self._folder, self._at = path, descriptor
+
+    def close(self) -> None:
+        """Close all directories that were entered."""
+        while self._entered:
+            self._close(-1)
+            self._entered.pop()
+        self._folder, self._at = None, -1
 
     def lstat(self, path: str) -> os.stat_result:
         """Return what a path is, a link being a link."""
-        try:
-            return os.lstat(self._base + path)
-        except OSError as error:
-            return self._in_steps(
-                error, path, lambda name, at: os.stat(name, dir_fd=at, follow_symlinks=False)
-            )
+        folder, _, name = path.rpartition("/")
+        if folder == self._folder:
+            return os.stat(_to_system(name), dir_fd=self._at, follow_symlinks=False)
+        with self._reach(folder) as at:
+            return os.stat(_to_system(name), dir_fd=at, follow_symlinks=False)
 
     def stat(self, path: str) -> os.stat_result:
         """Return what a path leads to."""
-        try:
-            return os.stat(self._base + path)
-        except OSError as error:
-            return self._in_steps(error, path, lambda name, at: os.stat(name, dir_fd=at))
+        with self._parent_of(path) as (at, name):
+            return os.stat(name, dir_fd=at)
 
     def readlink(self, path: str) -> str:
         """Return where a link points, as it is written in it."""
-        try:
-            return os.readlink(self._base + path)
-        except OSError as error:
-            return self._in_steps(error, path, lambda name, at: os.readlink(name, dir_fd=at))
+        with self._parent_of(path) as (at, name):
+            return os.readlink(os.fsencode(name), dir_fd=at).decode("utf-8", "surrogateescape")
 
-    def open(self, path: str, *, follow: bool) -> int:
-        """Return a descriptor to read a file from; a link is followed only where asked."""
-        flags = _READ if follow else _READ_NO_LINK
-        try:
-            return os.open(self._base + path, flags)
-        except OSError as error:
-            return self._in_steps(error, path, lambda name, at: os.open(name, flags, dir_fd=at))
+    def open(self, path: str) -> int:
+        """Return a descriptor to read a file from."""
+        folder, _, name = path.rpartition("/")
+        if folder == self._folder:
+            return os.open(_to_system(name), self._file_flags, dir_fd=self._at)
+        with self._reach(folder) as at:
+            return os.open(_to_system(name), self._file_flags, dir_fd=at)
 
-    def _in_steps(self, error: OSError, path: str, call_at: Callable[[str, int], T]) -> T:
-        """Walk a path that was too long for one call; any other error is raised again."""
-        if error.errno != errno.ENAMETOOLONG:
-            raise error
-        parts = path.split("/")
+    def open_ignore_file(self, name: str) -> int:
+        """Return a descriptor of a regular file in the context, through a link if it is one.
+
+        Raises:
+            OSError: it is not there, or no regular file.
+        """
+        descriptor = os.open(os.path.join(self._base, name), _READ)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+        raise OSError(0, "it is not a regular file")
+
+    @contextmanager
+    def _parent_of(self, path: str) -> Iterator[tuple[int | None, str | bytes]]:
+        """Yield the descriptor of the folder that a path is in, and its name there."""
+        if not path:
+            yield None, self._base
+            return
+        folder, _, name = path.rpartition("/")
+        if folder == self._folder:
+            yield self._at, _to_system(name)
+            return
+        with self._reach(folder) as at:
+            yield at, _to_system(name)
+
+    @contextmanager
+    def _reach(self, folder: str) -> Iterator[int]:
+        """Yield the descriptor of any folder, opened step by step."""
         at = os.open(self._base, _FOLDER)
         try:
-            while len(parts) > _PARTS_A_STEP:
-                step, parts = "/".join(parts[:_PARTS_A_STEP]), parts[_PARTS_A_STEP:]
-                below = os.open(step, _FOLDER, dir_fd=at)
+            for name in folder.split("/") if folder else ():
+                below = os.open(_to_system(name), self._folder_flags, dir_fd=at)
                 os.close(at)
                 at = below
-            return call_at("/".join(parts), at)
+            yield at
         finally:
             os.close(at)
 
-    @staticmethod
-    def _list_at(name: str, at: int) -> list[str]:
-        folder = os.open(name, _FOLDER, dir_fd=at)
-        try:
-            return os.listdir(folder)
-        finally:
-            os.close(folder)
+    def _close(self, position: int) -> None:
+        path, descriptor, identity = self._entered[position]
+        if descriptor is not None:
+            self._entered[position] = _Open(path, None, identity)
+            os.close(descriptor)

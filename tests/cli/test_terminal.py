@@ -80,7 +80,9 @@ def test_one_bar_tells_the_steps_how_far_how_fast_and_how_long(
     assert steps == sorted(steps)
     assert max(len(frame.split("\r\n")[-1]) for frame in frames(ended.err)) <= columns
     assert ended.err.count(UP) <= 1, "the bar takes more than one line"
-    assert f"uploaded: 16.8 MB from 2 files of 16.8 MB to {server.url}/bucket/key" in plain(ended.err)
+    assert f"uploaded: 16.8 MB from 2 files of 16.8 MB to {server.url}/bucket/key" in plain(
+        ended.err
+    )
 
 
 # However it ends, the cursor is there again.

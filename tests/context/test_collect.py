@@ -3,21 +3,20 @@
 import os
 import socket
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 import e2b_upload
 from e2b_upload.context.collect import Entry
 from e2b_upload.context.dockerignore import MAX_FILE_BYTES
-from e2b_upload.events import LeftOut
-
-if TYPE_CHECKING:
-    from e2b_upload.events import Event
+from e2b_upload.context.root import Root
+from e2b_upload.events import Event, Finished, LeftOut
 
 NOBODY = 65534
 
@@ -158,15 +157,15 @@ def test_an_excluded_folder_out_of_reach_is_never_opened(
     fill(tmp_path, "node_modules/a/x", "src/keep.py", "src/sub/x")
     (tmp_path / ".dockerignore").write_text("node_modules\nsrc/*\n!src/keep.py\n")
     opened: list[str] = []
-    real = os.listdir
+    real = Root.enter
 
-    def recording(path: str) -> list[str]:
-        opened.append(os.path.relpath(path, tmp_path))
-        return real(path)
+    def recording(self: Root, path: str) -> tuple[list[str], os.stat_result]:
+        opened.append(path)
+        return real(self, path)
 
-    monkeypatch.setattr(os, "listdir", recording)
+    monkeypatch.setattr(Root, "enter", recording)
     assert paths(tmp_path) == [".dockerignore", "src", "src/keep.py"]
-    assert opened == [".", "src"]
+    assert opened == ["", "src"]
 
 
 def test_an_excluded_folder_may_be_closed_and_a_kept_one_may_not(open_folder: Path) -> None:
@@ -296,3 +295,82 @@ def test_the_walk_holds_no_list_of_the_context(tmp_path: Path) -> None:
         assert len(state._open) <= 2
         assert not state._linked
         del entry
+
+
+def test_a_folder_that_becomes_a_link_leads_nowhere_else(tmp_path: Path) -> None:
+    fill(tmp_path, "ctx/d/1", "ctx/d/2", "ctx/e/1", "secret/1", "secret/2")
+    for folder, error in (("d", None), ("e", "e cannot be listed")):
+        walk = e2b_upload.collect(tmp_path / "ctx")
+        assert [next(walk).path for _ in range(2)] == ["d", "d/1"]
+        (tmp_path / "ctx" / folder).rename(tmp_path / f"old-{folder}")
+        (tmp_path / "ctx" / folder).symlink_to(tmp_path / "secret")
+        inside = (tmp_path / f"old-{folder}/1").stat().st_ino
+        if error is None:
+            rest = list(walk)
+            assert [entry.path for entry in rest] == ["d/2", "e", "e/1"]
+            assert rest[0].stat.st_ino == (tmp_path / "old-d/2").stat().st_ino
+        else:
+            assert "e" in {entry.path for entry in walk if entry.type == "symlink"}
+        assert inside
+        (tmp_path / "ctx" / folder).unlink()
+        (tmp_path / f"old-{folder}").rename(tmp_path / "ctx" / folder)
+
+
+def test_a_file_in_a_folder_that_became_a_link_is_not_packed(tmp_path: Path) -> None:
+    fill(tmp_path, "ctx/d/0", "ctx/d/1", "secret/0", "secret/1")
+
+    def swap(event: Event) -> None:
+        if isinstance(event, Finished) and event.step == "collect":
+            (tmp_path / "ctx/d").rename(tmp_path / "old")
+            (tmp_path / "ctx/d").symlink_to(tmp_path / "secret")
+
+    archive = e2b_upload.pack(tmp_path / "ctx", os.devnull, count_first=True, on_event=swap)
+    assert (archive.files, archive.symlinks) == (0, 1)
+
+
+@pytest.mark.parametrize("writer", [False, True], ids=["nobody writes", "somebody writes"])
+def test_an_ignore_file_that_is_a_fifo_is_no_rules_but_an_error(
+    tmp_path: Path, *, writer: bool
+) -> None:
+    os.mkfifo(tmp_path / ".dockerignore")
+    held = os.open(tmp_path / ".dockerignore", os.O_RDWR) if writer else None
+    with pytest.raises(e2b_upload.SourceError, match="not a regular file"):
+        e2b_upload.collect(tmp_path)
+    if held is not None:
+        os.close(held)
+
+
+def test_no_folder_stays_open(tmp_path: Path) -> None:
+    fill(tmp_path, *("/".join("d" * depth) + "/f" for depth in range(1, 200)))
+    before = os.listdir("/dev/fd")
+    walk = e2b_upload.collect(tmp_path)
+    for _ in range(150):
+        next(walk)
+        assert len(os.listdir("/dev/fd")) < len(before) + 70
+    del walk
+    assert os.listdir("/dev/fd") == before
+    assert len(paths(tmp_path)) == 398
+    assert os.listdir("/dev/fd") == before
+
+
+def test_any_locale_gives_the_same_entries(tmp_path: Path) -> None:
+    names = ["é.txt", "ü", "\udcff", "z"]
+    for name in names:
+        (tmp_path / name).write_text("")
+    (tmp_path / ".dockerignore").write_text("?.txt\n")
+    script = (
+        "import sys, e2b_upload;"
+        "print([e.path for e in e2b_upload.collect(sys.argv[1])].__repr__().encode('ascii',"
+        " 'backslashreplace'))"
+    )
+    told = []
+    for locale in ({"PYTHONUTF8": "1"}, {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}):
+        done = subprocess.run(
+            [sys.executable, "-c", script, os.fspath(tmp_path)],
+            env={"LC_ALL": "C", "PATH": os.environ["PATH"], **locale},
+            capture_output=True,
+            check=True,
+        )
+        told.append(done.stdout)
+    assert told[0] == told[1]
+    assert b"txt" not in told[0]
