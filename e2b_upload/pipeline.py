@@ -295,7 +295,12 @@ def _file_to_keep(output: Path | IO[bytes] | None) -> str | None:
         )
     if os.path.exists(output) and not os.path.isfile(output):
         return None
-    path = os.path.realpath(output)
+    try:
+        path = os.path.realpath(output)
+    except FileNotFoundError:
+        raise UsageError(
+            "the working folder does not exist any more", hint="Change to one that does."
+        ) from None
     if not os.path.isdir(os.path.dirname(path)):
         raise SpoolError(
             f"the archive cannot be kept as {printable(path)}: there is no such folder",

@@ -177,43 +177,61 @@ class Spool:
                 os.close(descriptor)
 
     def _open(self) -> int:
-        if flag := getattr(os, "O_TMPFILE", 0):
-            try:
-                # The mode counts once the file gets a name; until then only its owner reaches it.
-                descriptor = os.open(self.folder, flag | os.O_RDWR | os.O_CLOEXEC, 0o666)
-            except OSError as error:
-                if error.errno not in _NO_TMPFILE or not os.path.isdir(self.folder):
-                    raise
-            else:
-                self._linkable = True
-                return descriptor
+        descriptor = _open_unnamed(self.folder)
+        if descriptor is not None:
+            self._linkable = True
+            return descriptor
         # The standard library's way: unlinked as soon as it is there, or deleted on close.
         with tempfile.TemporaryFile(dir=self.folder, buffering=0) as file:
             return os.dup(file.fileno())
 
     def _link(self, name: str, at: int) -> bool:
-        """Name the file itself, on its own file system and where the kernel can."""
+        """Name the file itself, where the kernel can and it is on the same disk."""
         if not self._linkable:
             return False
         os.fsync(self._descriptor)
-        try:
-            # With a folder's descriptor Python calls linkat(2), which can follow /proc's link.
-            os.link(f"/proc/self/fd/{self._descriptor}", name, dst_dir_fd=at, follow_symlinks=True)
-        except OSError:
-            return False  # another file system, or no /proc: a copy does it
-        return True
+        return _link(self._descriptor, name, at)
 
     def _copy(self, name: str, at: int) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        with open(os.open(name, flags, 0o666, dir_fd=at), "wb") as file:
+        """Write another file there, and name it when it is whole, where the kernel can."""
+        descriptor = unnamed = _open_unnamed(".", at)
+        if descriptor is None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            descriptor = os.open(name, flags, 0o666, dir_fd=at)
+        with open(descriptor, "wb") as file:
             self._write_to(file)
-            os.fsync(file.fileno())
+            os.fsync(descriptor)
+            if unnamed is not None and not _link(descriptor, name, at):
+                raise OSError(errno.EXDEV, "a whole file cannot be given a name there")
 
     def _pieces(self) -> Iterator[bytes]:
         offset = 0
         while piece := os.pread(self._descriptor, _COPY_BYTES, offset):
             offset += len(piece)
             yield piece
+
+
+def _open_unnamed(folder: str, at: int | None = None) -> int | None:
+    """Return a descriptor of a file without a name, or None where the system knows none."""
+    if not (flag := getattr(os, "O_TMPFILE", 0)):
+        return None
+    try:
+        # The mode counts once the file gets a name; until then only its owner reaches it.
+        return os.open(folder, flag | os.O_RDWR | os.O_CLOEXEC, 0o666, dir_fd=at)
+    except OSError as error:
+        if error.errno not in _NO_TMPFILE or (at is None and not os.path.isdir(folder)):
+            raise
+        return None
+
+
+def _link(descriptor: int, name: str, at: int) -> bool:
+    """Give an unnamed file a name in a folder; say whether that went."""
+    try:
+        # With a folder's descriptor Python calls linkat(2), which can follow /proc's link.
+        os.link(f"/proc/self/fd/{descriptor}", name, dst_dir_fd=at, follow_symlinks=True)
+    except OSError:
+        return False  # another file system, or no /proc
+    return True
 
 
 def _failed(doing: str, folder: str | None, error: OSError) -> SpoolError:

@@ -5,7 +5,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -183,7 +183,9 @@ def build(
         raise UsageError("-q and -v exclude each other", hint="Choose one.")
     if no_ignore and ignore_file is not None and _given(ctx, "ignore_file"):
         raise UsageError("--no-ignore and --ignore-file exclude each other", hint="Choose one.")
-    if as_json and output is not None and _is_standard_output(output):
+    if output is not None and _is_standard_output(output):
+        output = "-"  # not a file to replace: others may write there, too
+    if output == "-" and as_json:
         raise UsageError(
             "-o - and --json exclude each other: both write to standard output",
             hint="Keep the archive in a file: -o FILE.",
@@ -195,6 +197,15 @@ def build(
             "there is no URL to put to",
             hint="Pass --url URL, --url - or --url-file FILE, set E2B_UPLOAD_URL, or --dry-run.",
         )
+    for name, value in {
+        "-o": output,
+        "--spool-dir": spool_dir,
+        "--ignore-file": ignore_file,
+    }.items():
+        if value == "":
+            raise UsageError(
+                f"{name} is empty", hint="Was the variable set? Leave it out, or name a file."
+            )
     if output == "-" and sys.stdout.isatty():
         raise UsageError(
             "the archive would be written to the terminal", hint="Redirect it, or name a file."
@@ -250,6 +261,8 @@ def _read_url(url: str | None, url_file: str | None) -> str | None:
     try:
         if url_file in {None, "-"}:
             # A person ends a line, not the file.
+            with suppress(OSError, ValueError):
+                os.set_blocking(sys.stdin.fileno(), True)  # a parent may have left it otherwise
             read = sys.stdin.buffer.readline if sys.stdin.isatty() else sys.stdin.buffer.read
             text = read(_MAX_URL_BYTES + 1)
         else:
@@ -264,7 +277,7 @@ def _read_url(url: str | None, url_file: str | None) -> str | None:
         raise UsageError(
             f"the URL is longer than {_MAX_URL_BYTES} bytes", hint="Is it the right file?"
         )
-    return text.decode("utf-8", "replace")
+    return text.decode("utf-8-sig", "replace")
 
 
 def _read_headers(lines: list[str]) -> dict[str, str]:

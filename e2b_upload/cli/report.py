@@ -71,7 +71,7 @@ class Report:
 
     def hide(self, word: str) -> None:
         """Show nothing of the query and the user info in what may be a URL."""
-        if "?" in word or "@" in word:
+        if "://" in word or "&X-" in word:
             from e2b_upload.transfer.presigned import secrets_of
 
             self._secrets |= secrets_of(word)
