@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from types import FrameType
@@ -38,6 +39,7 @@ from e2b_upload.cli.streams import STDERR, STDOUT, Forgiving, take_over
 from e2b_upload.errors import Interrupted, SpoolError, UploadError, UsageError, printable
 
 PROGRAM = "e2b-upload"
+GRACE_SECONDS = 1.0
 SHOW_CURSOR = b"\x1b[?25h"
 _MAX_URL_BYTES = 64 * 1024
 
@@ -69,7 +71,7 @@ def run(args: list[str], output: Forgiving | None = None) -> int:
     for word in (*args, os.environ.get("E2B_UPLOAD_URL", "")):
         report.hide(word)
     try:
-        with _signals():
+        with _signals(report):
             code = _dispatch(args, report)
             sys.stdout.flush()
             if output is not None and output.failure is not None:
@@ -104,7 +106,7 @@ def _lost(failure: OSError) -> None:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
+def _signals(report: Report) -> Iterator[None]:
     """Turn signals into exceptions: all is closed on the way out. A second one ends at once."""
     stopping = False
 
@@ -112,9 +114,7 @@ def _signals() -> Iterator[None]:
         nonlocal stopping
         del frame
         if stopping:
-            if sys.stderr.isatty():
-                os.write(STDERR, SHOW_CURSOR)  # a bar hides it
-            os._exit(128 + signum)  # the spool has no name: nothing is left
+            _end(128 + signum)
         stopping = True
         raise Interrupted(signum)
 
@@ -126,10 +126,49 @@ def _signals() -> Iterator[None]:
         if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
-        yield
+        with _last_resort(report):
+            yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _last_resort(report: Report) -> Iterator[None]:
+    """End the process a moment after a signal, where the exception does not.
+
+    Python runs a handler between two steps of the main thread. A name that is being looked up is
+    one step, and an exception between taking a lock and holding it (CPython #74174) leaves
+    everybody waiting. The kernel's own handler writes to a pipe all the same.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)  # as signal.set_wakeup_fd asks for
+    over = threading.Event()
+
+    def watch() -> None:
+        signum = os.read(reading, 1)[0]
+        if signum and not over.wait(GRACE_SECONDS):
+            _end(report.failed(Interrupted(signum)))
+
+    watching = threading.Thread(target=watch, name="last resort", daemon=True)
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    watching.start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.set_wakeup_fd(before)
+        os.write(writing, b"\0")
+        watching.join()
+        os.close(writing)
+        os.close(reading)
+
+
+def _end(code: int) -> NoReturn:
+    """End at once: the spool has no name, so nothing is left."""
+    if sys.stderr.isatty():
+        os.write(STDERR, SHOW_CURSOR)  # a bar hides it
+    os._exit(code)
 
 
 def _version(value: bool) -> None:  # noqa: FBT001  (Typer's callback)

@@ -66,6 +66,8 @@ pipeline.build = build"""
 CLEANS_UP_FOR_EVER: Final = """
 import contextlib, sys, time
 from e2b_upload import pipeline
+from e2b_upload.cli import app
+app.GRACE_SECONDS = 1000
 def build(*args, **options):
     try:
         print("packing", file=sys.stderr, flush=True)

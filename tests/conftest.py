@@ -1,0 +1,61 @@
+"""What holds for every test: it stays on this machine, and signals mean what they mean."""
+
+import ipaddress
+import signal
+import socket
+from typing import Any
+
+import pytest
+
+_connect = socket.socket.connect
+_getaddrinfo = socket.getaddrinfo
+
+
+def _is_here(host: object) -> bool:
+    """Whether a host is this machine; an empty one, and a Unix socket's path, are."""
+    # inet_aton(3) knows short forms, too: 127.1.
+    if not isinstance(host, str) or host in {"", "localhost"} or host.startswith("127."):
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _connect_here(self: socket.socket, address: Any) -> None:
+    if self.family in {socket.AF_INET, socket.AF_INET6} and not _is_here(address[0]):
+        pytest.fail(f"a test wants to connect to {address[0]}, which is not loopback")
+    _connect(self, address)
+
+
+def _look_up_here(host: Any, *args: Any, **kwargs: Any) -> Any:
+    """Know only this machine, so that no test asks a name server."""
+    name = host.decode() if isinstance(host, bytes) else host
+    if not _is_here(name):
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
+    return _getaddrinfo(host, *args, **kwargs)
+
+
+def pytest_configure() -> None:
+    """Heed the signals that whoever started this ignores, as `nohup` and `&` do.
+
+    A child inherits what is ignored, and the tests of signals would wait for ever.
+    """
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGTERM, signal.SIG_DFL),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _on_this_machine_only() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", _connect_here)
+        patch.setattr(socket, "getaddrinfo", _look_up_here)
+        yield
