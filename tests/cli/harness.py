@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import select
 import shlex
 import struct
 import subprocess
@@ -243,7 +244,8 @@ class Place:
         ):
             stream.close()
             seen, awaited = b"", dict(on or {})
-            while piece := _read(screen):
+            # A process that neither ends nor says anything is a failure, not a wait.
+            while select.select([screen], [], [], PATIENCE)[0] and (piece := _read(screen)):
                 seen += piece
                 for expression in [*awaited]:
                     if re.search(expression, plain(seen.decode(errors="replace"))):
