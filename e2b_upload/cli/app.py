@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import signal
 import sys
 import threading
@@ -138,17 +139,20 @@ def _last_resort(report: Report) -> Iterator[None]:
     """End the process a moment after a signal, where the exception does not.
 
     Python runs a handler between two steps of the main thread. A name that is being looked up is
-    one step, and an exception between taking a lock and holding it (CPython #74174) leaves
-    everybody waiting. The kernel's own handler writes to a pipe all the same.
+    one step, an exception between taking a lock and holding it (CPython #74174) leaves
+    everybody waiting; a signal just before a call that waits is not seen until it returns. The
+    interpreter's own handler in C writes to a pipe all the same.
     """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)  # as signal.set_wakeup_fd asks for
-    over = threading.Event()
 
     def watch() -> None:
-        signum = os.read(reading, 1)[0]
-        if signum and not over.wait(GRACE_SECONDS):
-            _end(report.failed(Interrupted(signum)))
+        if not (first := os.read(reading, 1)[0]):
+            return
+        if not select.select([reading], [], [], GRACE_SECONDS)[0]:
+            _end(report.failed(Interrupted(first)))
+        if second := os.read(reading, 1)[0]:
+            _end(128 + second)
 
     watching = threading.Thread(target=watch, name="last resort", daemon=True)
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -156,7 +160,6 @@ def _last_resort(report: Report) -> Iterator[None]:
     try:
         yield
     finally:
-        over.set()
         signal.set_wakeup_fd(before)
         os.write(writing, b"\0")
         watching.join()
@@ -166,9 +169,11 @@ def _last_resort(report: Report) -> Iterator[None]:
 
 def _end(code: int) -> NoReturn:
     """End at once: the spool has no name, so nothing is left."""
-    if sys.stderr.isatty():
-        os.write(STDERR, SHOW_CURSOR)  # a bar hides it
-    os._exit(code)
+    try:
+        if os.isatty(STDERR):
+            os.write(STDERR, SHOW_CURSOR)  # a bar hides it
+    finally:
+        os._exit(code)
 
 
 def _version(value: bool) -> None:  # noqa: FBT001  (Typer's callback)
