@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
     from typing import Unpack
 
-    from e2b_upload.archive.pack import Compression
+    from e2b_upload.archive.deflate import Compression
     from e2b_upload.context.collect import Entry
     from e2b_upload.events import OnEvent
     from e2b_upload.transfer.presigned import PresignedUrl
@@ -80,6 +80,9 @@ class PackOptions(TypedDict, total=False):
         exclude: as for :func:`collect`.
         follow_symlinks: as for :func:`collect`.
         compression: ``fast``, ``default`` or ``small`` for gzip, ``none`` for a plain tar.
+        threads: how many compress. Default: one less than the cores that this process may use, at
+            least one and at most four; for ``small`` all of them, at most 16. Each holds 2 MiB and
+            what comes of them. The bytes of the archive do not depend on it.
         mtime: seconds since the epoch; a later time is written as this one, so that the same files
             give the same bytes on every machine.
         spool_dir: where the archive is written first. Default: the folder of ``output``, else
@@ -93,6 +96,7 @@ class PackOptions(TypedDict, total=False):
     exclude: Iterable[str]
     follow_symlinks: bool
     compression: Compression
+    threads: int | None
     mtime: int | None
     spool_dir: Path | None
     count_first: bool
@@ -241,6 +245,7 @@ def _packed(
     exclude: Iterable[str] = (),
     follow_symlinks: bool = False,
     compression: Compression = "default",
+    threads: int | None = None,
     mtime: int | None = None,
     spool_dir: Path | None = None,
     count_first: bool = False,
@@ -268,6 +273,7 @@ def _packed(
             root,
             spool,
             compression=compression,
+            threads=threads,
             mtime=mtime,
             on_event=on_event,
         )

@@ -1,42 +1,42 @@
-"""Full blocks are encoded by several threads and written, in order, by one more.
+"""Full blocks are encoded by several threads, and written in order by the thread that fills them.
 
-The thread that reads files fills a block and gives it away; it never waits for compression,
-digests or the disk until all blocks are under way. There are as many blocks as threads and two,
-so memory does not depend on the archive.
+Everything that is written passes through the thread that reads the files: it fills a block, gives
+it away, and writes what the others have ready by then. The others do nothing but encode: each time
+one of them comes back from a call into a library it waits for the interpreter's lock, so the fewer
+calls the better. There is a fixed number of blocks, so memory does not depend on the archive.
 """
 
 from __future__ import annotations
 
-import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
+from collections import deque
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Self
 
 from e2b_upload.archive.deflate import NOTHING, WINDOW
+from e2b_upload.archive.threads import Worker, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
     from types import TracebackType
 
     from e2b_upload.archive.deflate import Buffer, Codec, Encoded
 
-# Large enough that a sync flush (5 bytes) and a 32 KiB window to prime cost nothing, small enough
-# that two threads and four blocks are 4 MiB.
-BLOCK_BYTES = 1024 * 1024
-# One thread reads what all compress, so there is an end to how many it can keep busy; each more
-# holds another block. ISA-L's level 2 took some 515 MB/s a core of a large binary here.
-MAX_THREADS = 4
+# The larger, the fewer calls; small enough that those of one thread are 8 MiB. Half of it took some
+# 5% more time here.
+BLOCK_BYTES = 2 * 1024 * 1024
 
 
-def default_threads() -> int:
-    """Return how many threads compress: the cores this process may use, four at most."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    return min(cores, MAX_THREADS)
+class _Job:
+    """A block that was given away: what to encode, and what came of it."""
+
+    __slots__ = ("block", "content", "outcome", "window")
+
+    def __init__(self, block: bytearray, content: memoryview, window: bytes) -> None:
+        self.block = block
+        self.content = content
+        self.window = window
+        self.outcome: SimpleQueue[Encoded | BaseException] = SimpleQueue()
 
 
 class BlockWriter:
@@ -47,9 +47,9 @@ class BlockWriter:
 
     Args:
         codec: how a block is encoded.
-        write: takes the archive's bytes in order; called by one thread at a time.
-        threads: how many encode.
-        on_block: called by the filling thread whenever a block was given away.
+        write: takes the archive's bytes in order; called by the thread that uses this.
+        threads: how many encode; with 0 the thread that uses this does.
+        on_block: called whenever a block was given away.
     """
 
     def __init__(
@@ -63,24 +63,25 @@ class BlockWriter:
         self._codec = codec
         self._write = write
         self._on_block = on_block
-        self._free: SimpleQueue[bytearray] = SimpleQueue()
-        for _ in range(threads + 2):
-            self._free.put(bytearray(BLOCK_BYTES))
-        self._given: SimpleQueue[tuple[Future[Encoded], bytearray] | None] = SimpleQueue()
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="deflate")
-        self._writer = threading.Thread(target=self._write_in_order, name="spool", daemon=True)
-        # Not Thread.join(): one that a signal interrupts takes the thread for ended (bpo-45274).
-        self._written = threading.Event()
-        self._failure: BaseException | None = None
+        self._threads = [Worker(self._encode, f"deflate {number}") for number in range(threads)]
+        # One under way for each thread, one that is filled, and two for the moments in which the
+        # system lets one thread run and not the other.
+        self._free = [bytearray(BLOCK_BYTES) for _ in range(threads + 3)]
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._given: deque[_Job] = deque()
         self._whole = NOTHING
         self._window = b""
         self._filled = 0
-        self._block = self._free.get()
-        self._view = memoryview(self._block)
+        self._take()
 
     def __enter__(self) -> Self:
         self._write(self._codec.head)
-        self._writer.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:
+            self._stop()
+            raise
         return self
 
     def __exit__(
@@ -90,44 +91,39 @@ class BlockWriter:
         traceback: TracebackType | None,
     ) -> None:
         del kind, traceback
-        self._failure = self._failure or error
         try:
-            if error is None and self._filled:
-                self._give()
+            if error is None:
+                if self._filled:
+                    self._give()
+                while self._given:
+                    self._write_next()
+                self._write(self._codec.tail(self._whole))
         finally:
-            self._given.put(None)
-            try:
-                self._wait_for_writer()
-            finally:
-                self._pool.shutdown(cancel_futures=True)
-        if error is None:
-            self._raise_failure()
-            self._write(self._codec.tail(self._whole))
+            self._stop()
 
-    def _wait_for_writer(self) -> None:
-        """Wait until nothing is written any more: the descriptor's owner will close it next."""
-        try:
-            self._written.wait()
-        except BaseException as interruption:
-            self._failure = self._failure or interruption
-            self._written.wait()
-            raise
-        finally:
-            self._writer.join()
+    def _stop(self) -> None:
+        """End the threads: what they still encode is for nobody."""
+        with suppress(Empty):
+            while True:
+                self._jobs.get_nowait()
+        for _ in self._threads:
+            self._jobs.put(None)
+        wait_for(self._threads)
 
     def write(self, data: bytes) -> None:
         """Append bytes."""
-        size = len(data)
-        end = self._filled + size
+        end = self._filled + len(data)
         if end < BLOCK_BYTES:
-            self._block[self._filled : end] = data
+            self._view[self._filled : end] = data
             self._filled = end
             return
-        for start in range(0, size, BLOCK_BYTES):
-            part = data[start : start + BLOCK_BYTES]
-            room = BLOCK_BYTES - self._filled
-            self._append(part[:room])
-            self._append(part[room:])
+        rest = memoryview(data)
+        while rest:
+            room = self.room(len(rest))
+            count = len(room)
+            room[:] = rest[:count]
+            self.advance(count)
+            rest = rest[count:]
 
     def room(self, most: int) -> memoryview:
         """Return where up to ``most`` bytes go next, to be read into: at least one."""
@@ -140,37 +136,39 @@ class BlockWriter:
             self._give()
             self._take()
 
-    def _append(self, part: bytes) -> None:
-        self._block[self._filled : self._filled + len(part)] = part
-        self.advance(len(part))
-
     def _take(self) -> None:
-        self._block = self._free.get()
-        self._raise_failure()
+        while not self._free:
+            self._write_next()
+        self._block = self._free.pop()
         self._view = memoryview(self._block)
         self._filled = 0
 
     def _give(self) -> None:
-        content = self._view[: self._filled]
-        future = self._pool.submit(self._codec.encode, content, self._window)
-        self._window = bytes(content[-WINDOW:])
-        self._given.put((future, self._block))
+        job = _Job(self._block, self._view[: self._filled], self._window)
+        self._window = bytes(job.content[-WINDOW:])
+        self._given.append(job)
+        if self._threads:
+            self._jobs.put(job)
+        else:
+            job.outcome.put(self._codec.encode(job.content, job.window))
+        while self._given and not self._given[0].outcome.empty():
+            self._write_next()
         self._on_block()
 
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
+    def _write_next(self) -> None:
+        """Write the first of the blocks that were given away, and take it back."""
+        job = self._given.popleft()
+        outcome = job.outcome.get()
+        if isinstance(outcome, BaseException):
+            raise outcome
+        self._write(outcome.data)
+        self._whole = self._codec.combine(self._whole, outcome)
+        self._free.append(job.block)
 
-    def _write_in_order(self) -> None:
-        """Write the blocks as they were given; after a failure take them back unwritten."""
-        while (given := self._given.get()) is not None:
-            future, block = given
+    def _encode(self) -> None:
+        """Encode one block after the other: what each of the threads does."""
+        while (job := self._jobs.get()) is not None:
             try:
-                encoded = future.result()
-                if self._failure is None:
-                    self._write(encoded.data)
-                    self._whole = self._codec.combine(self._whole, encoded)
-            except BaseException as error:  # noqa: BLE001  (raised again by the filling thread)
-                self._failure = self._failure or error
-            self._free.put(block)
-        self._written.set()
+                job.outcome.put(self._codec.encode(job.content, job.window))
+            except BaseException as error:  # noqa: BLE001  (raised again by the other thread)
+                job.outcome.put(error)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import secrets
 import shutil
@@ -52,6 +51,9 @@ class Spool:
     Args:
         folder: where; by default :func:`default_folder`.
 
+    Attributes:
+        written: bytes that were appended.
+
     Raises:
         SpoolError: the folder does not exist or cannot be written.
     """
@@ -66,10 +68,7 @@ class Spool:
                 f"no archive can be written in {printable(self.folder)}: {error.strerror}",
                 hint="Choose a folder on a disk with --spool-dir, or set TMPDIR.",
             ) from error
-        self._sha256 = hashlib.sha256()
-        # For Content-MD5 and ETag, not for security: so also where a policy forbids it as such.
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self._written = 0
+        self.written = 0
 
     def __enter__(self) -> Self:
         return self
@@ -91,16 +90,6 @@ class Spool:
         """Bytes in the file, as the system says."""
         return os.stat(self._descriptor).st_size
 
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of what was written, 64 hex digits."""
-        return self._sha256.hexdigest()
-
-    @property
-    def md5(self) -> str:
-        """MD5 of what was written, 32 hex digits: what a store calls its ETag."""
-        return self._md5.hexdigest()
-
     def write(self, data: Buffer) -> None:
         """Append bytes.
 
@@ -111,14 +100,12 @@ class Spool:
         try:
             while rest:
                 count = os.write(self._descriptor, rest)
-                self._written += count
+                self.written += count
                 rest = rest[count:]
         except OSError as error:
-            so_far = f"{self._written} bytes of it are"
+            so_far = f"{self.written} bytes of it are"
             doing = f"spooled in {printable(self.folder)} ({so_far})"
             raise _failed(doing, self.folder, error) from error
-        self._sha256.update(data)
-        self._md5.update(data)
 
     def keep(self, path: str | os.PathLike[str]) -> None:
         """Give the archive a name: a file that is there is replaced in one step.

@@ -69,6 +69,17 @@ Compression: TypeAlias = Annotated[
         rich_help_panel=ARCHIVE,
     ),
 ]
+Threads: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        envvar="E2B_UPLOAD_THREADS",
+        min=1,
+        max=64,
+        help="How many threads compress. Default: what the usable cores are worth.",
+        rich_help_panel=ARCHIVE,
+    ),
+]
 Mtime: TypeAlias = Annotated[
     int | None,
     typer.Option(

@@ -186,43 +186,41 @@ class _Walk:
         self._above = root.parents() if root.follow_symlinks else frozenset()
 
     def entries(self) -> Generator[Entry]:
+        rules = self._rules or None
+        look = self._followed if self._root.follow_symlinks else self._root.lstat
         try:
             self._enter(None, "", frozenset())
-            yield from self._below()
+            while self._open:
+                folder = self._open[-1]
+                prefix = folder.prefix
+                excluded = False
+                for name in folder.names:
+                    path = prefix + name
+                    if rules:
+                        decided = rules.decide_file(path, folder.matched)
+                        excluded = decided >= 0 and rules.excludes(decided)
+                        if excluded and not rules.may_keep_below(path):
+                            continue
+                    try:
+                        stat = look(name)
+                    except OSError as error:
+                        raise self._vanished(path, error) from error
+                    if s.S_ISDIR(stat.st_mode):
+                        entry = Entry(path, "directory", 0, s.S_IMODE(stat.st_mode), None, stat)
+                        matched = rules.decide(path, folder.matched)[1] if rules else frozenset()
+                        if self._enter(entry, path, matched, excluded=excluded):
+                            if not excluded:
+                                yield from self._announce()
+                            break
+                    elif not excluded and (kept := self._leaf(path, name, stat)):
+                        if not folder.announced:
+                            yield from self._announce()
+                        yield kept
+                else:
+                    self._open.pop()
+                    self._root.leave()
         finally:
             self._root.close()
-
-    def _below(self) -> Iterator[Entry]:
-        rules = self._rules
-        look = self._followed if self._root.follow_symlinks else self._root.lstat
-        while self._open:
-            folder = self._open[-1]
-            prefix = folder.prefix
-            excluded = False
-            for name in folder.names:
-                path = prefix + name
-                if rules:
-                    excluded = rules.excludes(rules.decide_file(path, folder.matched))
-                    if excluded and not rules.may_keep_below(path):
-                        continue
-                try:
-                    stat = look(path)
-                except OSError as error:
-                    raise self._vanished(path, error) from error
-                if s.S_ISDIR(stat.st_mode):
-                    entry = Entry(path, "directory", 0, s.S_IMODE(stat.st_mode), None, stat)
-                    matched = rules.decide(path, folder.matched)[1]
-                    if self._enter(entry, path, matched, excluded=excluded):
-                        if not excluded:
-                            yield from self._announce()
-                        break
-                elif not excluded and (kept := self._leaf(path, stat)):
-                    if not folder.announced:
-                        yield from self._announce()
-                    yield kept
-            else:
-                self._open.pop()
-                self._root.leave()
 
     def _enter(
         self, entry: Entry | None, path: str, matched: Matched, *, excluded: bool = False
@@ -248,15 +246,15 @@ class _Walk:
                 folder.announced = True
                 yield folder.entry
 
-    def _followed(self, path: str) -> os.stat_result:
-        """Return what a path leads to; the link where it dangles or leads to a folder it is in."""
+    def _followed(self, name: str) -> os.stat_result:
+        """Return what a name leads to; the link where it dangles or leads to a folder it is in."""
         try:
-            stat = self._root.stat(path)
+            stat = self._root.stat(name)
         except OSError:
-            return self._root.lstat(path)
+            return self._root.lstat(name)
         identity = (stat.st_dev, stat.st_ino)
         loops = identity in self._above or any(f.identity == identity for f in self._open)
-        return self._root.lstat(path) if loops else stat
+        return self._root.lstat(name) if loops else stat
 
     def _vanished(self, path: str, error: OSError) -> SourceError:
         hint = "It changed while it was collected: run again when nothing writes to it."
@@ -264,27 +262,26 @@ class _Walk:
             hint = "Make its folder accessible (chmod u+x), or exclude it in .dockerignore."
         return SourceError(f"{self._root.shown(path)} cannot be read: {error.strerror}", hint=hint)
 
-    def _leaf(self, path: str, stat: os.stat_result) -> Entry | None:
+    def _leaf(self, path: str, name: str, stat: os.stat_result) -> Entry | None:
         mode = stat.st_mode
         if s.S_ISREG(mode):
-            if self._taken == (stat.st_dev, stat.st_ino):
+            if self._taken and self._taken == (stat.st_dev, stat.st_ino):
                 self._on_event(LeftOut(path=path, what="archive"))
                 return None
             if stat.st_nlink > 1 and (first := self._first_name(path, stat)):
                 return Entry(path, "hardlink", 0, s.S_IMODE(mode), first, stat)
             return Entry(path, "file", stat.st_size, s.S_IMODE(mode), None, stat)
         if s.S_ISLNK(mode):
-            return self._link(path, stat)
+            return Entry(path, "symlink", 0, s.S_IMODE(mode), self._target(path, name), stat)
         what = "FIFO" if s.S_ISFIFO(mode) else "socket" if s.S_ISSOCK(mode) else "device"
         self._on_event(LeftOut(path=path, what=what))
         return None
 
-    def _link(self, path: str, stat: os.stat_result) -> Entry:
+    def _target(self, path: str, name: str) -> str:
         try:
-            target = self._root.readlink(path)
+            return self._root.readlink(name)
         except OSError as error:
             raise self._vanished(path, error) from error
-        return Entry(path, "symlink", 0, s.S_IMODE(stat.st_mode), target, stat)
 
     def _first_name(self, path: str, stat: os.stat_result) -> str | None:
         """Return the first kept name of a file, or None where this is the first.

@@ -5,9 +5,9 @@ patterns of ``moby/patternmatcher`` and the walk of ``tonistiigi/fsutil``. They 
 a pattern is anchored at the context's root, so ``*.pyc`` does not match ``lib/a.pyc`` and
 ``**/*.pyc`` does.
 
-A pattern is a :class:`DockerPattern` that pathspec runs. pathspec answers for all patterns of a
-file in one pass of RE2's automaton, whose time is linear in the path whatever the pattern; where
-that pass cannot answer (see :class:`_Pass`), the patterns are tried one by one.
+A pattern is a :class:`DockerPattern`, one of pathspec's. All patterns of a file are answered for in
+one pass of RE2's automaton, whose time is linear in the path whatever the pattern; where that pass
+cannot answer (see :class:`_Pass`), the patterns are tried one by one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import re2
-from pathspec import PathSpec
 from pathspec.pattern import RegexPattern
 
 from e2b_upload.context.root import to_bytes
@@ -125,9 +124,10 @@ class DockerPattern(RegexPattern):
         text: the pattern, cleaned, without the ``!`` of an exception.
         include: pathspec's word for "a match counts": True excludes, False takes back (``!``).
         kind: how it is compared.
+        expression: the same comparison as RE2 does it.
     """
 
-    __slots__ = ("_bytes", "_search", "kind", "rule", "text")
+    __slots__ = ("_bytes", "_search", "expression", "kind", "rule", "text")
 
     def __init__(self, rule: Rule) -> None:
         text = rule.text
@@ -148,12 +148,12 @@ class DockerPattern(RegexPattern):
             raise rule.refuse("does not parse: an open [ or a lone \\")
         self.rule = rule
         self.text = text
-        self.kind, expression = _translate(text)
+        self.kind, self.expression = _translate(text)
         self._bytes = to_bytes(text)
         # RE2's \C is any byte; Go's port of RE2 refuses it.
-        any_byte = "\\C" in expression.replace("\\\\", "")
+        any_byte = "\\C" in self.expression.replace("\\\\", "")
         try:
-            compiled = None if any_byte else re2.compile(expression, _re2_options())
+            compiled = None if any_byte else re2.compile(self.expression, _re2_options())
         except re2.error:
             compiled = None
         if compiled is None:
@@ -205,7 +205,7 @@ def _re2_options() -> re2.Options:
 def _translate(text: str) -> tuple[Kind, str]:
     """Return how a pattern is compared, and its regular expression.
 
-    Every kind has an expression, so that pathspec can run them all in one pass.
+    Every kind has an expression, so that they all run in one pass.
     """
     text = _UNDECODABLE.sub("\ufffd", text)  # as Go reads such a byte
     # Go's text/scanner, which walks the pattern there, drops a byte-order mark at the front.
@@ -265,15 +265,18 @@ class _Pass:
     """
 
     def __init__(self, patterns: Sequence[DockerPattern]) -> None:
-        always = RegexPattern(re2.compile("", _re2_options()), include=True)
-        self._spec = PathSpec([always, *patterns], backend="re2")
+        # RE2 itself, not a PathSpec around it: 0.6 µs a file against 1.8 µs.
+        self._set = re2.Set.SearchSet(_re2_options())
+        for expression in ("", *(pattern.expression for pattern in patterns)):
+            self._set.Add(expression)
+        self._set.Compile()
         self._patterns = patterns
 
     def last_match(self, path: str) -> int:
         """Return the index of the last pattern that matches this very path, or -1."""
-        index = self._spec.check_file(path, separators=()).index
-        if index is not None:
-            return index - 1
+        matched: list[int] | None = self._set.Match(to_bytes(path))
+        if matched:
+            return max(matched) - 1
         return max((i for i, p in enumerate(self._patterns) if p.match_file(path)), default=-1)
 
 
@@ -313,7 +316,8 @@ class Rules:
             for slash in re.finditer("/", p.literal_prefix)
         )
         self._reached = tuple(p.literal_prefix for p in exceptions if p.kind != "exact")
-        self._passes = tuple(_passes(self.patterns)) if self.patterns else ()
+        passes = tuple(_passes(self.patterns)) if self.patterns else ()
+        self._passes = passes[::-1]  # the last pattern that matches decides
         self._automaton_agrees = all(p.automaton_agrees for p in self.patterns)
 
     def __bool__(self) -> bool:
@@ -345,7 +349,8 @@ class Rules:
 
     def decide_file(self, path: str, above: Matched = _NOTHING) -> int:
         """Return what :meth:`decide` does for a path with nothing below it, in one pass."""
-        return max(self._last_match(path), *above, -1)
+        last = self._last_match(path)
+        return max(last, *above) if above else last
 
     def excludes(self, decided: int) -> bool:
         """Whether the pattern of that index, as :meth:`decide` gives it, leaves a path out."""
@@ -357,8 +362,8 @@ class Rules:
         return directory in self._leading_there or directory.startswith(self._reached)
 
     def _last_match(self, path: str) -> int:
-        if self._automaton_agrees and not _UNDECODABLE.search(path):
-            for first, one_pass in reversed(self._passes):
+        if self._automaton_agrees and (path.isascii() or not _UNDECODABLE.search(path)):
+            for first, one_pass in self._passes:
                 if (last := one_pass.last_match(path)) >= 0:
                     return first + last
             return -1

@@ -11,7 +11,7 @@ import pathlib
 import stat
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from e2b_upload.errors import SourceError, UsageError, printable
 
@@ -40,12 +40,20 @@ def _from_system(name: str) -> str:
     return name if _UTF8 else os.fsencode(name).decode("utf-8", "surrogateescape")
 
 
-class _Open(NamedTuple):
+class _Open:
     """A folder that the walk is in; its descriptor is None where there were too many."""
 
-    path: str
-    descriptor: int | None
-    identity: tuple[int, int]
+    __slots__ = ("descriptor", "identity", "path")
+
+    def __init__(self, path: str, descriptor: int, found: os.stat_result) -> None:
+        self.path = path
+        self.descriptor: int | None = descriptor
+        self.identity = (found.st_dev, found.st_ino)
+
+    def close(self) -> None:
+        if self.descriptor is not None:
+            descriptor, self.descriptor = self.descriptor, None
+            os.close(descriptor)
 
 
 class Root:
@@ -101,75 +109,71 @@ class Root:
         return frozenset((s.st_dev, s.st_ino) for s in map(os.stat, parents))
 
     def enter(self, path: str) -> tuple[list[str], os.stat_result]:
-        """Open a directory below the last one that was entered; return its names, sorted.
+        """Open a directory in the last one that was entered; return its names, sorted.
 
         Raises:
             OSError: it cannot be listed, or is no directory now.
         """
-        # The context itself may be named by a link.
-        flags = self._folder_flags if path else _FOLDER
-        with self._parent_of(path) as (at, name):
-            descriptor = os.open(name, flags, dir_fd=at)
+        if path:
+            name = path.rpartition("/")[2]
+            descriptor = os.open(_to_system(name), self._folder_flags, dir_fd=self._at)
+        else:  # the context itself, which may be named by a link
+            descriptor = os.open(self._base, _FOLDER)
         try:
-            names = [_from_system(name) for name in os.listdir(descriptor)]
+            names = os.listdir(descriptor)
             found = os.fstat(descriptor)
         except BaseException:
             os.close(descriptor)
             raise
+        if not _UTF8:
+            names = [_from_system(name) for name in names]
         names.sort()
         if len(self._entered) >= _MAX_OPEN:
-            self._close(-_MAX_OPEN)
-        self._entered.append(_Open(path, descriptor, (found.st_dev, found.st_ino)))
+            self._entered[-_MAX_OPEN].close()
+        self._entered.append(_Open(path, descriptor, found))
         self._folder, self._at = path, descriptor
         return names, found
 
     def leave(self) -> None:
         """Close the last directory that was entered."""
-        self._close(-1)
-        self._entered.pop()
+        self._entered.pop().close()
         self._folder, self._at = None, -1
         if not self._entered:
             return
-        path, descriptor, identity = self._entered[-1]
-        if descriptor is None:
-            with self._reach(path) as reached:
+        above = self._entered[-1]
+        if above.descriptor is None:
+            with self._reach(above.path) as reached:
                 found = os.fstat(reached)
-                if (found.st_dev, found.st_ino) != identity:
+                if (found.st_dev, found.st_ino) != above.identity:
                     raise SourceError(
-                        f"the folder {self.shown(path)} was replaced while it was packed",
+                        f"the folder {self.shown(above.path)} was replaced while it was packed",
                         hint="Run again when nothing writes to it.",
                     )
-                descriptor = os.dup(reached)
-            self._entered[-1] = _Open(path, descriptor, identity)
-        self._folder, self._at = path, descriptor
+                above.descriptor = os.dup(reached)
+        self._folder, self._at = above.path, above.descriptor
 
     def close(self) -> None:
         """Close all directories that were entered."""
         while self._entered:
-            self._close(-1)
-            self._entered.pop()
+            self._entered.pop().close()
         self._folder, self._at = None, -1
 
-    def lstat(self, path: str) -> os.stat_result:
-        """Return what a path is, a link being a link."""
-        folder, _, name = path.rpartition("/")
-        if folder == self._folder:
-            return os.stat(_to_system(name), dir_fd=self._at, follow_symlinks=False)
-        with self._reach(folder) as at:
-            return os.stat(_to_system(name), dir_fd=at, follow_symlinks=False)
+    # The three that follow are asked for each name in a directory, so they take the name alone.
 
-    def stat(self, path: str) -> os.stat_result:
-        """Return what a path leads to."""
-        with self._parent_of(path) as (at, name):
-            return os.stat(name, dir_fd=at)
+    def lstat(self, name: str) -> os.stat_result:
+        """Return what a name in the last directory that was entered is, a link being a link."""
+        return os.lstat(name if _UTF8 else to_bytes(name), dir_fd=self._at)
 
-    def readlink(self, path: str) -> str:
-        """Return where a link points, as it is written in it."""
-        with self._parent_of(path) as (at, name):
-            return os.readlink(os.fsencode(name), dir_fd=at).decode("utf-8", "surrogateescape")
+    def stat(self, name: str) -> os.stat_result:
+        """Return what a name in the last directory that was entered leads to."""
+        return os.stat(_to_system(name), dir_fd=self._at)
+
+    def readlink(self, name: str) -> str:
+        """Return where a link in the last directory that was entered points, as written in it."""
+        return os.readlink(to_bytes(name), dir_fd=self._at).decode("utf-8", "surrogateescape")
 
     def open(self, path: str) -> int:
-        """Return a descriptor to read a file from."""
+        """Return a descriptor to read a file from; fast where its directory was entered last."""
         folder, _, name = path.rpartition("/")
         if folder == self._folder:
             return os.open(_to_system(name), self._file_flags, dir_fd=self._at)
@@ -189,19 +193,6 @@ class Root:
         raise OSError(0, "it is not a regular file")
 
     @contextmanager
-    def _parent_of(self, path: str) -> Iterator[tuple[int | None, str | bytes]]:
-        """Yield the descriptor of the folder that a path is in, and its name there."""
-        if not path:
-            yield None, self._base
-            return
-        folder, _, name = path.rpartition("/")
-        if folder == self._folder:
-            yield self._at, _to_system(name)
-            return
-        with self._reach(folder) as at:
-            yield at, _to_system(name)
-
-    @contextmanager
     def _reach(self, folder: str) -> Iterator[int]:
         """Yield the descriptor of any folder, opened step by step."""
         at = os.open(self._base, _FOLDER)
@@ -213,9 +204,3 @@ class Root:
             yield at
         finally:
             os.close(at)
-
-    def _close(self, position: int) -> None:
-        path, descriptor, identity = self._entered[position]
-        if descriptor is not None:
-            self._entered[position] = _Open(path, None, identity)
-            os.close(descriptor)

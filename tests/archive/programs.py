@@ -68,6 +68,7 @@ class Unpacker(NamedTuple):
         return done.stdout
 
 
+TARFILE: Final = Unpacker((sys.executable, "-c", _TARFILE), frozenset({"file", "directory"}))
 _UNPACKERS: Final = {
     "GNU tar": Unpacker(("tar",)),
     "bsdtar": Unpacker(("bsdtar",), always_sets_id=False),
@@ -75,7 +76,7 @@ _UNPACKERS: Final = {
     "busybox": Unpacker(
         ("busybox", "tar"), frozenset({"file"}), 0, LAST_SECOND, always_sets_id=False
     ),
-    "tarfile": Unpacker((sys.executable, "-c", _TARFILE), frozenset({"file", "directory"})),
+    "tarfile": TARFILE,
 }
 
 every_unpacker = pytest.mark.parametrize(

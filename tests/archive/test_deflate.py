@@ -2,21 +2,41 @@
 
 import gzip
 import random
+import shutil
 import struct
+import subprocess
 import zlib
 from itertools import accumulate
-from typing import Final
+from pathlib import Path
+from typing import Final, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from isal import isal_zlib
+from zlib_ng import zlib_ng
 
-from e2b_upload.archive.deflate import NOTHING, WINDOW, Codec, Encoded, Gzip, Plain
+import e2b_upload
+from e2b_upload.archive.deflate import (
+    NOTHING,
+    WINDOW,
+    Codec,
+    Compression,
+    Encoded,
+    Gzip,
+    Plain,
+    codec_for,
+)
 
-LEVELS: Final = [0, 1, 2, 3]
+CODECS: Final = {
+    **{f"isal {level}": Gzip(isal_zlib, level) for level in (0, 1, 2, 3)},
+    **{f"zlib-ng {level}": Gzip(zlib_ng, level) for level in (1, 6, 8, 9)},
+}
+COMPRESSIONS: Final[tuple[Compression, ...]] = get_args(Compression)
 EXAMPLES: Final = settings(deadline=None)
 
-every_level = pytest.mark.parametrize("level", LEVELS)
+every_codec = pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+every_compression = pytest.mark.parametrize("compression", COMPRESSIONS)
 blocks = st.lists(
     st.binary(max_size=200) | st.sampled_from([b"ab" * 30_000, b"c" * WINDOW, b"c" * (WINDOW + 1)])
 )
@@ -33,11 +53,11 @@ def whole(codec: Codec, content: list[bytes]) -> bytes:
     return b"".join([*out, codec.tail(sums)])
 
 
-@every_level
+@every_codec
 @given(blocks)
 @EXAMPLES
-def test_blocks_become_one_gzip_member(level: int, content: list[bytes]) -> None:
-    member = whole(Gzip(level), content)
+def test_blocks_become_one_gzip_member(codec: Codec, content: list[bytes]) -> None:
+    member = whole(codec, content)
     stream = zlib.decompressobj(31)
     assert stream.decompress(member) == b"".join(content)
     assert (stream.eof, stream.unused_data, stream.unconsumed_tail) == (True, b"", b"")
@@ -49,19 +69,21 @@ def test_a_plain_archive_is_its_blocks(content: list[bytes]) -> None:
     assert whole(Plain(), content) == b"".join(content)
 
 
-def test_the_member_names_neither_a_time_nor_a_file_nor_a_system() -> None:
-    magic, method, flags, mtime, _, system = struct.unpack("<HBBIBB", Gzip.head)
+@every_codec
+def test_the_member_names_neither_a_time_nor_a_file_nor_a_system(codec: Codec) -> None:
+    assert whole(codec, []).startswith(codec.head)
+    magic, method, flags, mtime, _, system = struct.unpack("<HBBIBB", codec.head)
     assert (magic, method, flags, mtime, system) == (0x8B1F, 8, 0, 0, 255)
-    assert gzip.decompress(whole(Gzip(1), [])) == b""
+    assert gzip.decompress(whole(codec, [])) == b""
 
 
-@every_level
+@every_codec
 @given(st.binary(max_size=5_000), st.binary(max_size=WINDOW))
 @EXAMPLES
 def test_a_block_ends_at_a_byte_and_needs_no_more_than_its_window(
-    level: int, block: bytes, window: bytes
+    codec: Codec, block: bytes, window: bytes
 ) -> None:
-    encoded = Gzip(level).encode(memoryview(block), window)
+    encoded = codec.encode(memoryview(block), window)
     assert (encoded.crc, encoded.size) == (zlib.crc32(block), len(block))
     assert bytes(encoded.data[-4:]) == b"\x00\x00\xff\xff"  # what a sync flush ends with
     stream = zlib.decompressobj(-15, zdict=window)
@@ -69,20 +91,22 @@ def test_a_block_ends_at_a_byte_and_needs_no_more_than_its_window(
     assert not stream.eof
 
 
-@pytest.mark.parametrize("level", LEVELS[1:])
-def test_a_block_looks_back_into_its_window(level: int) -> None:
-    block = random.Random(1).randbytes(WINDOW)
-    alone = Gzip(level).encode(memoryview(block), b"")
-    again = Gzip(level).encode(memoryview(block), block)
+@pytest.mark.parametrize("name", [name for name in CODECS if name != "isal 0"])
+def test_a_block_looks_back_into_its_window(name: str) -> None:
+    codec = CODECS[name]
+    block = random.Random(1).randbytes(WINDOW - 512)  # zlib does not reach the very beginning
+    alone = codec.encode(memoryview(block), b"")
+    again = codec.encode(memoryview(block), block)
     assert len(again.data) < len(alone.data) / 20
 
 
+@every_codec
 @given(st.lists(st.binary()))
 @EXAMPLES
-def test_sums_combine_into_those_of_the_whole(parts: list[bytes]) -> None:
+def test_sums_combine_into_those_of_the_whole(codec: Codec, parts: list[bytes]) -> None:
     encoded = (Encoded(b"", zlib.crc32(part), len(part)) for part in parts)
     content = b"".join(parts)
-    *_, sums = accumulate(encoded, Gzip(1).combine, initial=NOTHING)
+    *_, sums = accumulate(encoded, codec.combine, initial=NOTHING)
     assert (sums.crc, sums.size) == (zlib.crc32(content), len(content))
 
 
@@ -99,7 +123,7 @@ def test_sums_combine_into_those_of_the_whole(parts: list[bytes]) -> None:
     ],
 )
 def test_the_tail_holds_the_size_modulo_4_gib(size: int, field: int) -> None:
-    codec = Gzip(2)
+    codec = Gzip(isal_zlib, 2)
     sums = codec.combine(Encoded(b"", 0, size), Encoded(b"", 0xDEADBEEF, 0))
     assert sums.size == size
     last_block, crc, written = struct.unpack("<2sII", codec.tail(sums._replace(crc=0xCAFEBABE)))
@@ -113,3 +137,38 @@ def test_plain_encodes_without_a_copy() -> None:
     assert encoded.data is block
     sums = codec.combine(codec.combine(NOTHING, encoded), encoded)
     assert (sums.size, codec.head, codec.tail(sums)) == (14, b"", b"")
+
+
+# Of a compression
+
+
+@every_compression
+@given(blocks)
+@EXAMPLES
+def test_every_compression_is_what_it_says(compression: Compression, content: list[bytes]) -> None:
+    archive = whole(codec_for(compression), content)
+    plain = archive if compression == "none" else gzip.decompress(archive)
+    assert plain == b"".join(content)
+
+
+@pytest.mark.real
+@pytest.mark.skipif(shutil.which("gzip") is None, reason="there is no gzip")
+@pytest.mark.parametrize("compression", [name for name in COMPRESSIONS if name != "none"])
+def test_gunzip_reads_every_compression(compression: Compression) -> None:
+    content = [b"%d lines\n" % number * 10_000 for number in range(5)]
+    archive = whole(codec_for(compression), content)
+    done = subprocess.run(["gzip", "-dc"], input=archive, capture_output=True, check=False)
+    assert (done.returncode, done.stderr, done.stdout) == (0, b"", b"".join(content))
+
+
+def test_the_smaller_the_compression_the_smaller_the_archive() -> None:
+    content = [path.read_bytes() for path in sorted(Path(e2b_upload.__file__).parent.rglob("*.py"))]
+    order: tuple[Compression, ...] = ("small", "default", "fast", "none")
+    sizes = [len(whole(codec_for(compression), content)) for compression in order]
+    assert sizes == sorted(sizes)
+
+
+@every_compression
+def test_what_cannot_be_compressed_hardly_grows(compression: Compression) -> None:
+    content = [random.Random(n).randbytes(1 << 20) for n in range(3)]
+    assert len(whole(codec_for(compression), content)) < (3 << 20) * 1.001

@@ -1,6 +1,7 @@
 """Packing sees files that do not stand still, things that are no files, and whoever watches."""
 
 import errno
+import hashlib
 import os
 import signal
 import stat
@@ -12,17 +13,19 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, get_args
 
 import pytest
 
 import e2b_upload
 from e2b_upload.archive import blocks
-from e2b_upload.archive.pack import Archive, pack_entries
+from e2b_upload.archive import pack as pack_module
+from e2b_upload.archive.deflate import Compression, Encoded, Plain
+from e2b_upload.archive.pack import Archive, default_threads, pack_entries
 from e2b_upload.archive.spool import Spool
 from e2b_upload.context.collect import Entry
 from e2b_upload.context.root import Root
-from e2b_upload.errors import SourceError
+from e2b_upload.errors import SourceError, SpoolError
 from e2b_upload.events import Event, Finished, LeftOut, OnEvent, Progress, Started, ignore_events
 from tests.archive.users import another_user
 from tests.support.trees import SECOND, File, HardLink, Symlink, Tree, make
@@ -59,10 +62,20 @@ def pack(
     spool: Spool,
     entries: Iterable[Entry] | None = None,
     *,
+    compression: Compression = "default",
+    threads: int | None = None,
     on_event: OnEvent = ignore_events,
 ) -> Archive:
     found = e2b_upload.collect(context) if entries is None else entries
-    return pack_entries(found, Root(context), spool, on_event=on_event)
+    return pack_entries(
+        found, Root(context), spool, compression=compression, threads=threads, on_event=on_event
+    )
+
+
+def digests_of(spool: Spool) -> tuple[str, str]:
+    content = os.pread(spool.fileno(), spool.size, 0)
+    md5 = hashlib.md5(content, usedforsecurity=False)
+    return hashlib.sha256(content).hexdigest(), md5.hexdigest()
 
 
 def progress_of(context: Path, spool: Spool) -> list[Progress]:
@@ -179,11 +192,21 @@ def test_a_file_that_differs_in_one_thing_is_another(
         pack(context, spool, [entry._replace(stat=otherwise(entry.stat, field))])
 
 
-def test_a_file_that_ends_early_is_named(context: Path, spool: Spool) -> None:
+def test_a_file_that_ends_early_is_named(
+    context: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of a network may: nothing else tells that it is not what it was."""
     make({b"file": File(b"content")}, context)
-    (entry,) = e2b_upload.collect(context)
+    parts = iter([b"cont", b""])
+
+    def ending(_: int, buffers: list[memoryview]) -> int:
+        part = next(parts)
+        buffers[0][: len(part)] = part
+        return len(part)
+
+    monkeypatch.setattr(os, "readv", ending)
     with pytest.raises(SourceError, match="changed while it was packed"):
-        pack(context, spool, [entry._replace(size=entry.size + 1)])
+        pack(context, spool)
 
 
 @pytest.fixture
@@ -311,7 +334,8 @@ def test_an_archive_counts_what_is_in_it(context: Path, spool: Spool) -> None:
     archive = pack(context, spool, on_event=events.append)
     assert (archive.files, archive.hardlinks, archive.directories, archive.symlinks) == (3, 2, 2, 1)
     assert (archive.content_bytes, archive.path) == (8, None)
-    assert (archive.bytes, archive.sha256, archive.md5) == (spool.size, spool.sha256, spool.md5)
+    assert archive.bytes == spool.size
+    assert (archive.sha256, archive.md5) == digests_of(spool)
     # Less than a block, and a few entries: nothing but the end is worth telling.
     assert [type(event) for event in events] == [Progress, Finished]
     end = events[-1]
@@ -396,6 +420,77 @@ def test_what_the_entries_raise_reaches_the_caller(context: Path, spool: Spool) 
 
     with pytest.raises(StopError):
         pack(context, spool, entries())
+
+
+# Threads
+
+
+COMPRESSIONS: Final[tuple[Compression, ...]] = get_args(Compression)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("threads", [None, 1, 2, 5])
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_an_archive_has_the_digests_of_its_bytes(
+    context: Path, spool: Spool, compression: Compression, threads: int | None
+) -> None:
+    make({b"%d" % number: File(os.urandom(7 * BLOCK)) for number in range(20)}, context)
+    archive = pack(context, spool, compression=compression, threads=threads)
+    assert archive.bytes == spool.size
+    assert (archive.sha256, archive.md5) == digests_of(spool)
+
+
+@pytest.mark.parametrize(
+    ("compression", "threads"),
+    [
+        # One core's worth of work is that of the thread that reads, and four outrun MD5.
+        ("fast", {1: 1, 2: 1, 4: 3, 64: 4}),
+        ("default", {1: 1, 2: 1, 4: 3, 64: 4}),
+        # Slow enough for all of them, within bounds.
+        ("small", {1: 1, 2: 2, 4: 4, 64: 16}),
+    ],
+)
+def test_there_are_as_many_threads_as_the_cores_are_worth(
+    compression: Compression, threads: dict[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for cores, count in threads.items():
+        monkeypatch.setattr(pack_module, "usable_cores", lambda n=cores: n)
+        assert default_threads(compression) == count
+
+
+@pytest.mark.parametrize("threads", [None, 1, 7])
+def test_a_plain_tar_is_encoded_by_the_thread_that_reads(
+    context: Path, spool: Spool, threads: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make({b"file": File(bytes(5 * MEBIBYTE))}, context)
+    encoding = set()
+    encode = Plain.encode
+
+    def noting(self: Plain, block: memoryview, window: bytes) -> Encoded:
+        encoding.add(threading.current_thread())
+        return encode(self, block, window)
+
+    monkeypatch.setattr(Plain, "encode", noting)
+    pack(context, spool, compression="none", threads=threads)
+    assert encoding == {threading.current_thread()}
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_disk_that_gets_full_is_told_and_ends_all_threads(
+    context: Path, spool: Spool, compression: Compression, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make({b"file": File(os.urandom(50 * BLOCK))}, context)
+    write, left = os.write, iter(range(10))
+
+    def filling_up(descriptor: int, data: memoryview) -> int:
+        if descriptor == spool.fileno() and next(left, None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", filling_up)
+    with pytest.raises(SpoolError, match="the disk is full"):
+        pack(context, spool, compression=compression)
 
 
 # Outputs

@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import e2b_upload
-from e2b_upload.archive.pack import Compression
-from tests.archive.programs import Unpacker, every_unpacker
+from e2b_upload.archive import blocks
+from e2b_upload.archive.deflate import Compression
+from tests.archive.programs import TARFILE, Unpacker, every_unpacker
 from tests.archive.reading import LAST_SECOND, Listed, expected, listed
 from tests.support.trees import (
     HOSTILE_NAMES,
@@ -35,6 +36,8 @@ from tests.support.trees import (
 )
 
 COMPRESSIONS: Final[tuple[Compression, ...]] = get_args(Compression)
+THREADS: Final = (None, 1, 2, 3)  # None: as many as the cores are worth
+BLOCK: Final = 700  # no multiple of a tar's, so that headers lie in two of them
 EXAMPLES: Final = settings(
     deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -90,6 +93,15 @@ TIMES: Final[Tree] = {
 }
 
 
+# As much as several blocks hold, and quick to unpack.
+SOME: Final[Tree] = {
+    **{path: PLAIN[path] for path in PLAIN if not path.startswith((b"names/", b"folders/"))},
+    b"zeros": File(bytes(500_000)),
+    b"text": File(b"".join(b"%d lines\n" % number for number in range(50_000))),
+    b"at the end": HardLink(b"zeros"),
+}
+
+
 @pytest.fixture
 def source(tmp_path: Path) -> Iterator[Path]:
     yield from _folder(tmp_path / "source")
@@ -137,9 +149,30 @@ def test_an_archive_holds_the_tree_in_the_fixed_order(compression: Compression, 
     assert (len(plain) % 512, plain[-1_024:]) == (0, bytes(1_024))
 
 
-def _pack(folder: str | Path, output: Path, compression: Compression) -> bytes:
-    e2b_upload.pack(folder, output, compression=compression, no_ignore=True)
+def _pack(
+    folder: str | Path, output: Path, compression: Compression, threads: int | None = None
+) -> bytes:
+    e2b_upload.pack(folder, output, compression=compression, threads=threads, no_ignore=True)
     return output.read_bytes()
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@given(tree=trees())
+@settings(EXAMPLES, max_examples=15)
+def test_any_number_of_threads_gives_the_same_bytes_which_hold_the_tree(
+    compression: Compression, tree: Tree
+) -> None:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        TemporaryDirectory() as folder,
+        TemporaryDirectory() as elsewhere,
+    ):
+        patch.setattr(blocks, "BLOCK_BYTES", BLOCK)
+        make(tree, folder)
+        output = Path(elsewhere, "out")
+        packed = {_pack(folder, output, compression, threads) for threads in THREADS}
+        assert len(packed) == 1
+        assert listed(output) == expected(snapshot(folder))
 
 
 @given(tree=trees(), compression=st.sampled_from(COMPRESSIONS))
@@ -230,6 +263,24 @@ def test_a_program_unpacks_the_same_tree(
     e2b_upload.pack(source, archive)
     unpacker.unpack(archive, unpacked)
     assert unpacker.gives_back(snapshot(unpacked)) == unpacker.gives_back(snapshot(source))
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_every_compression_and_number_of_threads_gives_the_tree_back(
+    compression: Compression,
+    threads: int | None,
+    source: Path,
+    unpacked: Path,
+    tmp_path: Path,
+) -> None:
+    make(SOME, source)
+    archive = tmp_path / ("archive.tar" if compression == "none" else "archive.tar.gz")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "BLOCK_BYTES", 100_001)
+        _pack(source, archive, compression, threads)
+    TARFILE.unpack(archive, unpacked)
+    assert TARFILE.gives_back(snapshot(unpacked)) == TARFILE.gives_back(snapshot(source))
 
 
 def test_a_plain_tree_needs_no_pax_record(source: Path, tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
-"""Somebody whom permissions hold back, also where the tests run as root."""
+"""Somebody whom permissions or limits hold back, also where the tests run as root."""
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
+
+import pytest
 
 _NOBODY: Final = 65_534
 
@@ -24,3 +27,16 @@ def another_user() -> Iterator[None]:
         yield
     finally:
         os.setresuid(0, 0, 0)
+
+
+def refuse_threads_after(count: int, patch: pytest.MonkeyPatch) -> None:
+    """Make a system that gives a user so many threads and no more, as its limits may say."""
+    start = threading.Thread.start
+    left = iter(range(count))
+
+    def limited(self: threading.Thread) -> None:
+        if next(left, None) is None:
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    patch.setattr(threading.Thread, "start", limited)

@@ -3,9 +3,11 @@
 import io
 import tarfile
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
+from e2b_upload.archive.pack import Archive, pack_entries
 from tests.cli.cases import STORED
 from tests.cli.conftest import Call
 from tests.cli.harness import QUERY, Place
@@ -71,6 +73,55 @@ def test_what_is_chosen(args: str, env: dict[str, str], names: list[str], call: 
 )
 def test_compression(args: str, env: dict[str, str], begins: bytes, call: Call) -> None:
     assert sent(call, *args.split(), env=env).body.startswith(begins)
+
+
+@pytest.mark.parametrize(
+    ("args", "env", "threads"),
+    [
+        ("", {}, None),
+        ("--threads 3", {}, 3),
+        ("--threads 1", {}, 1),
+        ("--threads 64", {}, 64),
+        ("", {"E2B_UPLOAD_THREADS": "3"}, 3),
+        ("--threads 2", {"E2B_UPLOAD_THREADS": "3"}, 2),
+        ("--threads 3 --compression none", {}, 3),
+    ],
+)
+def test_threads(
+    args: str,
+    env: dict[str, str],
+    threads: int | None,
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def noting(*args: Any, threads: int | None, **options: Any) -> Archive:
+        asked.append(threads)
+        return pack_entries(*args, threads=threads, **options)
+
+    monkeypatch.setattr("e2b_upload.pipeline.pack_entries", noting)
+    request = sent(call, *args.split(), env=env)
+    assert [member.name for member in members(request)] == ["a"]
+    assert asked == [threads]
+
+
+@pytest.mark.parametrize("value", ["0", "65", "-1", "x", "1.5"])
+@pytest.mark.parametrize("how", ["option", "environment"])
+def test_threads_that_are_no_number_from_1_to_64_are_a_mistake(
+    how: str, value: str, call: Call
+) -> None:
+    command = ["build", "ctx", "--dry-run"]
+    if how == "option":
+        ended = call(*command, "--threads", value)
+    else:
+        ended = call(*command, env={"E2B_UPLOAD_THREADS": value})
+    assert ended.code == 2
+    message, hint = ended.lines[-2:]
+    assert message.startswith("error: ")
+    assert "'--threads'" in message
+    assert hint.startswith("  ")
+    assert "--help" in hint
 
 
 @pytest.mark.parametrize(
