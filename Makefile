@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH := $(VENV)/.bench
 
-.PHONY: help demo test lint dist check bench picture clean
+.PHONY: help demo test lint dist check bench plots stored picture clean
 .DEFAULT_GOAL := help
 
 help: ## show what can be made
@@ -16,6 +17,10 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $(READY)
+
+$(BENCH): $(READY)
+	$(BIN)/python -m pip install --quiet --group bench
+	@touch $(BENCH)
 
 demo: $(READY) ## build this repository into a real S3 server, and compare what arrived
 	@$(BIN)/python -m tests.real.demo
@@ -33,8 +38,14 @@ lint: $(READY) ## check style, types and who imports whom
 dist: $(READY) ## try the wheel and the sdist: build, install, and run the console script
 	@sh tests/dist.sh $(BIN)/python
 
-bench: $(READY) ## measure the memory of a 4 GiB build into a real S3 server
-	@$(BIN)/python -m tests.bench.memory $(ARGS)
+bench: $(BENCH) ## measure speed and memory against other tools, with a target for each figure
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+plots: $(BENCH) ## draw docs/performance/*.svg from what `make bench ARGS="--json …"` wrote there
+	@$(BIN)/python -m tests.bench.plot docs/performance/bench.json docs/performance
+
+stored: $(READY) ## build 4 GiB into a real S3 server, and compare what it stored
+	@$(BIN)/python -m tests.bench.stored $(ARGS)
 
 picture: $(READY) ## make docs/at-work.svg anew
 	@$(BIN)/python -m docs.picture >/dev/null

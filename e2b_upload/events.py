@@ -1,8 +1,8 @@
 """What the work tells whoever watches: frozen values, handed to the ``on_event`` callback.
 
 The callback runs in the thread that works, so it should return at once; an exception that it
-raises ends the work and reaches the caller. ``Progress`` comes about four times a megabyte or once
-in 256 entries, never once a file.
+raises ends the work and reaches the caller. ``Progress`` comes with every 2 MiB or 256 entries
+that are packed and every 256 KiB that are sent, never once a file.
 """
 
 from __future__ import annotations

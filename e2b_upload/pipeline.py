@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import IO, TYPE_CHECKING, NamedTuple, TypeAlias, TypedDict
 
+from e2b_upload.archive.digest import Digesting
 from e2b_upload.archive.pack import Archive, pack_entries
 from e2b_upload.archive.spool import Spool
 from e2b_upload.context.collect import read_rules, walk
@@ -189,8 +190,21 @@ def put(
             hint="Name an archive that is there and may be read.",
         ) from error
     with file:
-        known = archive if isinstance(archive, Archive) else _measure(file, path)
-        return _put(file.fileno(), known, target, checked, on_event)
+        descriptor = file.fileno()
+        if isinstance(archive, Archive):
+            return _put(descriptor, target, checked, on_event).receipt(archive)
+        if not stat.S_ISREG(os.stat(descriptor).st_mode):
+            raise UsageError(
+                f"the archive {printable(path)} is not a regular file",
+                hint="Its length must be known before it is sent: write it to a file first.",
+            )
+        size = os.stat(descriptor).st_size
+        with Digesting(descriptor) as digesting:  # while it is sent
+            digesting.grown(size)
+            sent = _put(descriptor, target, checked, on_event)
+            digests = digesting.result()
+        known = Archive(bytes=size, sha256=digests.sha256, md5=digests.md5, path=path)
+        return sent.receipt(known)
 
 
 def build(
@@ -225,8 +239,8 @@ def build(
         if target is None or dry_run:
             return Receipt(archive=packed.archive, seconds=packed.seconds)
         on_event = options.get("on_event", ignore_events)
-        receipt = _put(packed.spool.fileno(), packed.archive, target, checked, on_event)
-        return replace(receipt, seconds=replace(packed.seconds, put=receipt.seconds.put))
+        sent = _put(packed.spool.fileno(), target, checked, on_event)
+        return sent.receipt(packed.archive, packed.seconds)
 
 
 class _Packed(NamedTuple):
@@ -330,38 +344,27 @@ def _count(entries: Generator[Entry], on_event: OnEvent) -> int:
     return total
 
 
+class _Sent(NamedTuple):
+    url: str
+    http_status: int
+    seconds: float
+
+    def receipt(self, archive: Archive, packed: Seconds | None = None) -> Receipt:
+        return Receipt(
+            url=self.url,
+            http_status=self.http_status,
+            attempts=1,
+            archive=archive,
+            seconds=replace(packed or Seconds(), put=self.seconds),
+        )
+
+
 def _put(
-    descriptor: int,
-    archive: Archive,
-    url: PresignedUrl,
-    headers: Mapping[str, str],
-    on_event: OnEvent,
-) -> Receipt:
+    descriptor: int, url: PresignedUrl, headers: Mapping[str, str], on_event: OnEvent
+) -> _Sent:
     """PUT: the one place where the library goes to the network."""
     from e2b_upload.transfer.put import put_once
 
     start = time.monotonic()
     answer, final = put_once(descriptor, url, headers=headers, on_event=on_event)
-    return Receipt(
-        url=final.shown,
-        http_status=answer.http_status,
-        attempts=1,
-        archive=archive,
-        seconds=Seconds(put=time.monotonic() - start),
-    )
-
-
-def _measure(file: IO[bytes], path: str) -> Archive:
-    """Return what can be known of an archive that is only a file."""
-    import hashlib
-
-    if not stat.S_ISREG(os.stat(file.fileno()).st_mode):
-        raise UsageError(
-            f"the archive {printable(path)} is not a regular file",
-            hint="Its length must be known before it is sent: write it to a file first.",
-        )
-    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    while data := file.read(1024 * 1024):
-        sha256.update(data)
-        md5.update(data)
-    return Archive(bytes=file.tell(), sha256=sha256.hexdigest(), md5=md5.hexdigest(), path=path)
+    return _Sent(final.shown, answer.http_status, time.monotonic() - start)

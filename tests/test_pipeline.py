@@ -1,5 +1,6 @@
 """The whole way, and that cleaning up never replaces what came of it."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from e2b_upload.archive.pack import Archive
 from e2b_upload.archive.spool import Spool
 from e2b_upload.context import collect
 from e2b_upload.events import Event, Finished, LeftOut, Started
-from tests.support.rawserver import RawServer, answer, raw_server, reset_after
+from tests.support.rawserver import RawServer, answer, early, raw_server, reset_after
 
 
 @pytest.fixture
@@ -214,6 +215,26 @@ def test_put_needs_a_regular_file_that_is_there(tmp_path: Path) -> None:
     gone = Archive(bytes=1, sha256="", md5="")
     with pytest.raises(e2b_upload.UsageError, match="not kept"):
         e2b_upload.put(gone, "http://host/key")
+
+
+def test_put_tells_the_digests_of_a_file(tmp_path: Path, store: RawServer) -> None:
+    content = os.urandom(3_000_000)
+    (tmp_path / "archive").write_bytes(content)
+    receipt = e2b_upload.put(tmp_path / "archive", f"{store.url}/key")
+    assert receipt.archive == Archive(
+        bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        md5=hashlib.md5(content, usedforsecurity=False).hexdigest(),
+        path=os.fspath(tmp_path / "archive"),
+    )
+    assert store.requests[0].body_sha256 == receipt.archive.sha256
+
+
+def test_a_refused_put_does_not_read_the_file_to_its_end(tmp_path: Path) -> None:
+    with open(tmp_path / "archive", "wb") as archive:
+        archive.truncate(1 << 40)  # an hour to hash
+    with raw_server(early(403)) as server, pytest.raises(e2b_upload.RefusedError, match="403"):
+        e2b_upload.put(tmp_path / "archive", f"{server.url}/key")
 
 
 def test_pack_consumes_the_walk_as_it_goes(context: Path, monkeypatch: pytest.MonkeyPatch) -> None:

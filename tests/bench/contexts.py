@@ -1,66 +1,109 @@
-"""The contexts that are packed: many small files, a mixed tree, one big file. All of real bytes.
+"""The contexts that are packed, of real bytes: many small files, a mixed tree, one big file.
 
-They are made of the packages that are installed beside this interpreter, copied as often as it
-takes, and of random bytes.
+They are made of the standard library and of the packages that are installed beside this
+interpreter, copied as often as it takes, and of random bytes. What else is built to show one thing
+only, as a million empty files, is made here, too.
 """
 
 import os
+import re
 import shutil
 import sysconfig
-from collections.abc import Iterator
-from itertools import count
+from collections.abc import Iterable, Iterator
+from itertools import count, islice
 from pathlib import Path
 
 MIB = 1024 * 1024
 SMALL = 100_000  # bytes: the files of "many"
+_LEFT_OUT = re.compile(
+    r"__pycache__"  # as by any .dockerignore
+    r"|site-packages"  # a root itself
+    r"|config-.*"  # Python's own static library, where there is one: as large as all of its sources
+)
 
 
 def installed() -> Iterator[tuple[Path, Path]]:
-    """Yield the installed files, each with its path below site-packages."""
-    root = Path(sysconfig.get_path("purelib"))
-    for folder, _, names in os.walk(root):
-        for name in names:
-            file = Path(folder, name)
-            if file.is_file() and not file.is_symlink():
-                yield file, file.relative_to(root)
+    """Yield the installed files, always in the same order, each with its path in the context."""
+    for root in (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")):
+        for folder, below, names in os.walk(root):
+            below[:] = sorted(name for name in below if not _LEFT_OUT.fullmatch(name))
+            for name in sorted(names):
+                file = Path(folder, name)
+                if file.is_file() and not file.is_symlink():
+                    yield file, Path(Path(root).name) / file.relative_to(root)
+
+
+def _copied(folder: Path, files: Iterable[tuple[Path, Path]]) -> Iterator[Path]:
+    """Copy files again and again, each time below a folder of its own; yield each copy."""
+    files = list(files)
+    for copy in count():
+        for file, below in files:
+            target = folder / f"copy{copy}" / below
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+            yield target
 
 
 def many(folder: Path, files: int) -> None:
     """Make so many small files, in as many folders as their packages have."""
-    made = 0
-    small = [(file, below) for file, below in installed() if file.stat().st_size <= SMALL]
-    for copy in count():
-        for file, below in small:
-            if made == files:
-                return
-            target = folder / f"copy{copy}" / below
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
-            made += 1
+    small = (pair for pair in installed() if pair[0].stat().st_size <= SMALL)
+    for _ in islice(_copied(folder, small), files):
+        pass
 
 
 def mixed(folder: Path, size: int) -> None:
     """Make a tree of so many bytes: sources, binaries, compressed files, hard links."""
     made = 0
-    for copy in count():
-        for number, (file, below) in enumerate(installed()):
-            if made >= size:
-                return
-            target = folder / f"copy{copy}" / below
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
-            made += file.stat().st_size
-            if number % 50 == 0:
-                os.link(target, target.with_name(target.name + ".link"))
-        with open(folder / f"compressed{copy}.bin", "wb") as file_of_noise:
-            made += file_of_noise.write(os.urandom(16 * MIB))
+    for number, target in enumerate(_copied(folder, installed())):
+        if made >= size:
+            return
+        made += target.stat().st_size
+        if number % 50 == 0:
+            os.link(target, target.with_name(target.name + ".link"))
+        if number % 2000 == 0:
+            made += noise(folder / f"compressed{number}.bin", 4 * MIB)
+
+
+def noise(file: Path, size: int) -> int:
+    """Write a file of so many random bytes, a whole number of mebibytes."""
+    with open(file, "wb") as out:
+        out.writelines(os.urandom(MIB) for _ in range(size // MIB))
+    return size
 
 
 def big(folder: Path, size: int) -> None:
-    """Make one file of so many bytes, random and text in turn, a mebibyte each."""
-    text = (Path(__file__).read_bytes() * 1024)[:MIB]
+    """Make one file of so many bytes, a power of two or whole mebibytes: text and noise in turn."""
+    piece = min(MIB, size // 2)
+    text = b"".join(_sources(piece))[:piece]
     with open(folder / "big.bin", "wb") as file:
-        file.writelines(os.urandom(MIB) if piece % 2 else text for piece in range(size // MIB))
+        file.writelines(
+            os.urandom(piece) if number % 2 else text for number in range(size // piece)
+        )
+
+
+def _sources(size: int) -> Iterator[bytes]:
+    """Yield sources of the standard library until they make so many bytes."""
+    for file, _ in installed():
+        if size <= 0:
+            return
+        if file.suffix == ".py":
+            yield (source := file.read_bytes())
+            size -= len(source)
+
+
+def empty(folder: Path, files: int, a_folder: int = 1000) -> None:
+    """Make so many empty files in numbered folders."""
+    for number in range(files):
+        parent = folder / f"{number // a_folder:04}"
+        if number % a_folder == 0:
+            parent.mkdir()
+        os.close(os.open(f"{parent}/{number:07}", os.O_CREAT | os.O_WRONLY))
+
+
+def sparse(folder: Path, size: int) -> None:
+    """Make one file of so many bytes that are nowhere."""
+    with open(folder / "sparse.bin", "wb") as file:
+        file.truncate(size)
 
 
 def read_all(folder: Path) -> None:

@@ -1,66 +1,22 @@
-"""Build a 4 GiB context, PUT it to a real S3 server, and print what memory that took.
+"""The peak memory of a build, which must not grow with what is packed."""
 
-Run as `python -m tests.bench.memory [--mib N]`. The context is half random and half text, so that
-both kinds of bytes pass through; it and the store's data lie in a scratch folder on disk, which is
-removed. Exits with 1 where the peak is over 64 MiB or the stored bytes are not the archive.
-"""
+from collections.abc import Iterator
+from functools import partial
 
-import argparse
-import json
-import os
-import subprocess
-import sys
-import tempfile
-import time
-from pathlib import Path
-
-from tests.support.seaweed import seaweed
-
-LIMIT_MIB = 64
-PIECE = 1 << 20
+from tests.bench import contexts, timing
+from tests.bench.bench import Bench
+from tests.bench.peers import ours
+from tests.bench.results import Figure, Item, row
 
 
-def make_context(folder: Path, mib: int) -> None:
-    """Write files of 64 MiB: random bytes and source code in turn."""
-    text = (Path(__file__).read_bytes() * 4096)[:PIECE]
-    for number in range(0, mib, 64):
-        with open(folder / f"{number:05}.bin", "wb") as file:
-            file.writelines(
-                os.urandom(PIECE) if piece % 2 else text for piece in range(min(64, mib - number))
-            )
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--mib", type=int, default=4096, help="size of the context (4096)")
-    mib = parser.parse_args().mib
-    with tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp") as scratch, seaweed() as s3:
-        context = Path(scratch, "ctx")
-        context.mkdir()
-        make_context(context, mib)
-        start = time.monotonic()
-        # A process of its own between: this one's memory, and weed's, are not to be counted.
-        measured = subprocess.run(
-            [sys.executable, "-m", "tests.bench.peak", "build", context, "--url", "-", "--json"],
-            input=s3.presign_put("context"),
-            stdout=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-        seconds = time.monotonic() - start
-        result = json.loads(measured.stdout)
-        stored = s3.digest("context")
-    peak = result["peak_mib"]
-    same = stored == result["archive"]["sha256"]
-    print(
-        f"{mib} MiB of content, {result['archive']['bytes'] / PIECE:.0f} MiB of archive, "
-        f"{seconds:.1f} s: peak {peak:.1f} MiB (limit {LIMIT_MIB}); "
-        f"stored sha256 {'is' if same else 'IS NOT'} the archive's"
-    )
-    return 0 if same and peak <= LIMIT_MIB else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def measure(bench: Bench) -> Iterator[Item]:
+    files, size = bench.size.empty, bench.size.sparse
+    for key, words, recipe in (
+        ("files", f"{files:,} empty files", partial(contexts.empty, files=files)),
+        ("sparse", f"one sparse file of {size >> 30} GiB", partial(contexts.sparse, size=size)),
+        ("tiny", "one tiny file", partial(contexts.big, size=2)),
+    ):
+        with bench.made(recipe) as context:
+            run = timing.run(ours(str(context), "--dry-run"))
+        yield row("memory", words, "e2b-upload", [run], [run])
+        yield Figure(f"memory/{key}", run.peak_mib)
