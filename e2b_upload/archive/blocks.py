@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from e2b_upload.archive.deflate import Buffer, Codec, Encoded
 
-# The larger, the fewer calls; small enough that those of one thread are 8 MiB. Half of it took some
+# The larger, the fewer calls; small enough that those of one thread are 6 MiB. Half of it took some
 # 5% more time here.
 BLOCK_BYTES = 2 * 1024 * 1024
 
@@ -64,9 +64,9 @@ class BlockWriter:
         self._write = write
         self._on_block = on_block
         self._threads = [Worker(self._encode, f"deflate {number}") for number in range(threads)]
-        # One under way for each thread, one that is filled, and two for the moments in which the
+        # One under way for each thread, one that is filled, and one for the moments in which the
         # system lets one thread run and not the other.
-        self._free = [bytearray(BLOCK_BYTES) for _ in range(threads + 3)]
+        self._free = [bytearray(BLOCK_BYTES) for _ in range(threads + 2)]
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._given: deque[_Job] = deque()
         self._whole = NOTHING

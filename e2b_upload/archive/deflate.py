@@ -21,6 +21,9 @@ Compression: TypeAlias = Literal["fast", "default", "small", "none"]
 WINDOW = 32 * 1024
 # No time and no name: the same content gives the same bytes. 255: made on an unknown system.
 _HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+# How much of a block is compressed in one call. Of a whole block the result grows in large steps,
+# to sizes that the C library's heap does not fill again: 130 MiB after 256 blocks, half random.
+_PIECE_BYTES = 256 * 1024
 _EMPTY_LAST_BLOCK = b"\x03\x00"
 
 
@@ -82,7 +85,11 @@ class Gzip:
         zlib = self._zlib
         # 15 bits of window, negative for a stream without header and checksum.
         stream = zlib.compressobj(self._level, zlib.DEFLATED, -15, zdict=window, **self._settings)
-        data = stream.compress(block) + stream.flush(zlib.Z_SYNC_FLUSH)
+        pieces = [
+            stream.compress(block[start : start + _PIECE_BYTES])
+            for start in range(0, len(block), _PIECE_BYTES)
+        ]
+        data = b"".join([*pieces, stream.flush(zlib.Z_SYNC_FLUSH)])
         return Encoded(data, isal_zlib.crc32(block), len(block))
 
     def combine(self, before: Encoded, block: Encoded) -> Encoded:

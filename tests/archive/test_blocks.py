@@ -285,12 +285,12 @@ def test_slow_encoders_hold_the_filling_thread_up_after_threads_and_three_blocks
     with small_blocks():
         filling = threading.Thread(target=fill_it)
         filling.start()
-        wait_for(lambda: is_in(filling, "_take") and flight.given >= threads + 3)
-        assert flight.given == threads + 3
+        wait_for(lambda: is_in(filling, "_take") and flight.given >= threads + 2)
+        assert flight.given == threads + 2
         assert filling.is_alive()
         codec.may.set()
         filling.join()
-    assert (flight.given, flight.most) == (20, threads + 3)
+    assert (flight.given, flight.most) == (20, threads + 2)
     assert gzip.decompress(sink) == bytes(20 * BLOCK)
 
 
@@ -319,11 +319,11 @@ def test_a_slow_disk_holds_the_filling_thread_up_with_a_bounded_number_of_blocks
         filling = threading.Thread(target=fill_it)
         filling.start()
         disk_is_asked.wait()
-        assert flight.given <= threads + 3
+        assert flight.given <= threads + 2
         disk_moves.set()
         filling.join()
     assert flight.given == 20
-    assert flight.most <= threads + 3
+    assert flight.most <= threads + 2
     content = bytes(sink) if isinstance(codec, Plain) else gzip.decompress(sink)
     assert content == bytes(20 * BLOCK)
 
@@ -344,7 +344,7 @@ def test_the_same_memory_is_used_however_much_is_written(threads: int) -> None:
     codec = Noting()
     with small_blocks(), writer(ignore_data, codec=codec, threads=threads) as out:
         out.write(bytes(500 * BLOCK))
-    assert 1 <= len(codec.memory) <= threads + 3
+    assert 1 <= len(codec.memory) <= threads + 2
 
 
 # Faults
@@ -435,7 +435,7 @@ def test_after_a_fault_in_the_body_no_further_block_is_written_or_encoded() -> N
 
     def run() -> None:
         with writer(flight.write, codec=codec, on_block=flight.on_block) as out:
-            out.write(bytes(4 * BLOCK))
+            out.write(bytes(3 * BLOCK))
             wait_for(lambda: codec.began == 2)
             raise FaultError
 
@@ -445,7 +445,7 @@ def test_after_a_fault_in_the_body_no_further_block_is_written_or_encoded() -> N
     with small_blocks(), pytest.raises(FaultError):
         run()
     releasing.join()
-    assert (flight.given, flight.most) == (4, 4)  # all were still to be written
+    assert (flight.given, flight.most) == (3, 3)  # all were still to be written
     assert codec.began == 2
 
 
@@ -515,7 +515,7 @@ def test_after_a_fault_no_more_is_read_than_there_are_blocks(threads: int) -> No
         writer(write, threads=threads, on_block=count) as out,
     ):
         out.write(bytes(1_000 * BLOCK))
-    assert count.calls <= threads + 3
+    assert count.calls <= threads + 2
 
 
 @threads_0_to_4
