@@ -41,8 +41,9 @@ dist: $(READY) ## try the wheel and the sdist: build, install, and run the conso
 bench: $(BENCH) ## measure speed and memory against other tools, with a target for each figure
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-plots: $(BENCH) ## draw docs/performance/*.svg from what `make bench ARGS="--json …"` wrote there
+plots: $(BENCH) ## draw the pictures of docs/performance.md from the figures beside them
 	@$(BIN)/python -m tests.bench.plot docs/performance/bench.json docs/performance
+	@$(BIN)/python -m tests.bench.plot docs/performance/scale.json docs/performance
 
 stored: $(READY) ## build 4 GiB into a real S3 server, and compare what it stored
 	@$(BIN)/python -m tests.bench.stored $(ARGS)

@@ -69,7 +69,7 @@ FULL = Size(
 )
 QUICK = replace(
     FULL,
-    many=6_000,
+    many=14_000,
     mixed=120_000_000,
     big=GIB // 4,
     put=GIB // 4,
