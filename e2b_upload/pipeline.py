@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from e2b_upload.archive.deflate import Compression
     from e2b_upload.context.collect import Entry
     from e2b_upload.events import OnEvent
-    from e2b_upload.transfer.presigned import PresignedUrl
+    from e2b_upload.transfer.url import PresignedUrl
 
 Path: TypeAlias = str | os.PathLike[str]
 
@@ -173,7 +173,8 @@ def put(
         UnavailableError: the network or the store failed; it may work later.
         RefusedError: the store refuses.
     """
-    from e2b_upload.transfer.presigned import checked_headers, parse
+    from e2b_upload.transfer.headers import checked_headers
+    from e2b_upload.transfer.url import parse
 
     target, checked = parse(url), checked_headers(headers or {})
     path = archive.path if isinstance(archive, Archive) else os.fspath(archive)
@@ -229,7 +230,8 @@ def build(
     Raises:
         UploadError: as :func:`pack` and :func:`put`; URL and headers are looked at first.
     """
-    from e2b_upload.transfer.presigned import checked_headers, parse
+    from e2b_upload.transfer.headers import checked_headers
+    from e2b_upload.transfer.url import parse
 
     checked = checked_headers(headers or {})
     target = parse(url) if url is not None else None

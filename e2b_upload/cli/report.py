@@ -72,7 +72,7 @@ class Report:
     def hide(self, word: str) -> None:
         """Show nothing of the query and the user info in what may be a URL."""
         if "://" in word or "&X-" in word:
-            from e2b_upload.transfer.presigned import secrets_of
+            from e2b_upload.transfer.redaction import secrets_of
 
             self._secrets |= secrets_of(word)
 
@@ -144,7 +144,7 @@ class Report:
             self._object({"status": "failed", "error": error | nothing | answered})
 
     def _redact(self, text: str) -> str:
-        from e2b_upload.transfer.presigned import redact
+        from e2b_upload.transfer.redaction import redact
 
         return redact(text, self._secrets)
 

@@ -17,13 +17,13 @@ import requests
 import urllib3
 
 from e2b_upload.errors import RefusedError, UnavailableError, UsageError, printable
-from e2b_upload.transfer.presigned import REDACTED, blot_out, redact, secrets_of
+from e2b_upload.transfer.redaction import REDACTED, blot_out, redact, secrets_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from e2b_upload.errors import UploadError
-    from e2b_upload.transfer.presigned import PresignedUrl
+    from e2b_upload.transfer.url import PresignedUrl
 
 SUCCESS = frozenset({200, 201, 204})
 FOLLOWED = frozenset({307, 308})

@@ -29,13 +29,13 @@ from e2b_upload.transfer.answer import (
     redact_location,
 )
 from e2b_upload.transfer.connection import SendingAdapter
-from e2b_upload.transfer.presigned import parse
+from e2b_upload.transfer.url import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from e2b_upload.events import OnEvent
-    from e2b_upload.transfer.presigned import PresignedUrl
+    from e2b_upload.transfer.url import PresignedUrl
 
 CONNECT_TIMEOUT = 10.0
 STALL_TIMEOUT = 60.0

@@ -1,53 +1,19 @@
-"""What a presigned URL says about itself, what may go with it, and how it shows.
-
-A URL's query is a secret: whoever has it can write. So nothing but :attr:`PresignedUrl.shown`
-and text that went through :func:`redact` may reach a message.
-"""
+"""A URL to PUT to, and how it shows."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from e2b_upload.errors import UsageError, printable
+from e2b_upload.transfer.redaction import redact, secrets_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
     from urllib.parse import SplitResult
 
-REDACTED = "?…"
-# All that follows a question mark and a name with an equals sign. The name is bounded: text that
-# comes from outside may be made of question marks.
-_QUERY = re.compile(r"(?<=[^\s'\"(<])\?[^\s'\"<>=]{0,200}=[^\s'\"<>]*")
-_USER_INFO = re.compile(r"(?<=//)[^\s/?#]*@")
-# Shorter values (an algorithm's name, 86400, host) are no secrets, and would blot out words.
-_SECRET_CHARS = 12
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: token
-_FRAMING = frozenset({"content-length", "transfer-encoding"})
 _DOT_SEGMENT = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
-
-
-def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return ``text`` without the query and the user info of any URL in it, and without secrets."""
-    return _USER_INFO.sub("…@", _QUERY.sub(REDACTED, blot_out(text, secrets)))
-
-
-def blot_out(text: str, secrets: Iterable[str]) -> str:
-    """Return ``text`` without secrets, and otherwise as it is."""
-    for secret in sorted(secrets, key=len, reverse=True):  # a short one may be part of another
-        text = text.replace(secret, "…")
-    return text
-
-
-def secrets_of(url: str) -> set[str]:
-    """Return what must not show of a URL, or of what was to be one: its query, and user info."""
-    query = url.strip().partition("?")[2]
-    values = [query, *(pair.partition("=")[2] for pair in query.split("&"))]
-    values += _USER_INFO.findall(url)
-    forms = {form for value in values for form in (value, unquote(value))}
-    return {form for form in forms if len(form) >= _SECRET_CHARS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,41 +108,3 @@ def _wrong(url: str, parts: SplitResult) -> tuple[str, str] | None:
             "Choose a key without such a segment and sign again.",
         )
     return None
-
-
-def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return headers that can be sent as they are.
-
-    Raises:
-        UsageError: a name or value that is none, or a header that frames the body.
-    """
-    checked = {}
-    for name, raw in headers.items():
-        value = raw.strip(" \t")
-        if not _HEADER_NAME.fullmatch(name):
-            raise UsageError(
-                f"'{printable(name)}' is not the name of a header",
-                hint="Write 'Name: value'.",
-            )
-        if name.lower() in _FRAMING:
-            raise UsageError(
-                f"the header {name} cannot be set by hand",
-                hint="Leave it out: the archive's exact length is sent as Content-Length.",
-            )
-        # What http.client and requests would refuse later, in words that hold the value.
-        if re.search(r"[\r\n\0]|^\s", value) or not _is_latin1(value):
-            raise UsageError(
-                f"the header {name} holds a line break, a NUL or a letter outside Latin-1, "
-                "or begins with white space",
-                hint="Encode the value as the store documents it.",
-            )
-        checked[name] = value
-    return checked
-
-
-def _is_latin1(value: str) -> bool:
-    try:
-        value.encode("latin-1")
-    except UnicodeEncodeError:
-        return False
-    return True

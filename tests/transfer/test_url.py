@@ -14,7 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from e2b_upload import UploadError, UsageError, put
-from e2b_upload.transfer.presigned import PresignedUrl, checked_headers, parse, redact
+from e2b_upload.transfer.headers import checked_headers
+from e2b_upload.transfer.redaction import redact
+from e2b_upload.transfer.url import PresignedUrl, parse
 from tests.support.rawserver import Connection, Script, answer, raw_server, response
 from tests.transfer.common import (
     SECRETS,
