@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from e2b_upload.errors import SpoolError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -23,6 +25,20 @@ class Worker(threading.Thread):
     def __init__(self, target: Callable[[], None], name: str) -> None:
         super().__init__(target=target, name=name, daemon=True)
         self.ended = threading.Event()
+
+    def start(self) -> None:
+        """Begin.
+
+        Raises:
+            SpoolError: the system gives no more threads.
+        """
+        try:
+            super().start()
+        except RuntimeError as error:
+            raise SpoolError(
+                "the archive cannot be made: the system gives no more threads",
+                hint="Allow more: look at ulimit -u, and at the container's limit on processes.",
+            ) from error
 
     def run(self) -> None:
         """Do it."""
