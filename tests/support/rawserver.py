@@ -187,8 +187,12 @@ class RawServer:
 
 
 @contextmanager
-def raw_server(*scripts: Script, tls: ssl.SSLContext | None = None) -> Iterator[RawServer]:
+def raw_server(
+    *scripts: Script, tls: ssl.SSLContext | None = None, bound: socket.socket | None = None
+) -> Iterator[RawServer]:
     """Play a script for each accepted connection: the next one, in the end the last one for all.
+
+    `bound` is a socket that has an address and does not listen yet, where the server is to be.
 
     What a script raises, other than for a client that went away, is raised when the test is over.
     """
@@ -198,7 +202,8 @@ def raw_server(*scripts: Script, tls: ssl.SSLContext | None = None) -> Iterator[
     plays: list[Future[None]] = []
     test_over = threading.Event()
 
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = bound or socket.create_server(("127.0.0.1", 0))
+    listener.listen()
     if tls:  # each handshake is left to the connection's own thread
         listener = tls.wrap_socket(listener, server_side=True, do_handshake_on_connect=False)
     listener.settimeout(_POLL_SECONDS)

@@ -7,7 +7,6 @@ import json
 import secrets
 import socket
 import subprocess
-import sys
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,6 +16,8 @@ from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+
+from tests.support.servers import dying_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,11 +29,6 @@ _ACCESS_KEY = "tester"
 _STARTS = 3  # a port that was free may be taken before the server, seconds later, binds it
 _START_TIMEOUT = 60.0  # seconds; 2.4 when nothing else runs
 _LOG_TAIL = 20  # lines
-
-# A test run that is killed cannot stop its server; PR_SET_PDEATHSIG (1) makes the kernel do it.
-_DIE_WITH_PARENT = (
-    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
-)
 
 # gRPC ports are explicit because their default, HTTP + 10000, may lie beyond 65535.
 _PORT_FLAGS = [
@@ -175,13 +171,12 @@ def _process(
     identity = {"name": _ACCESS_KEY, "credentials": [credentials], "actions": ["Admin"]}
     config = folder / "s3.json"
     config.write_text(json.dumps({"identities": [identity]}))
-    command = [sys.executable, "-ISc", _DIE_WITH_PARENT, _program(), "server"]
-    command += [f"-dir={folder}", f"-s3.config={config}", *_FLAGS]
+    command = [_program(), "server", f"-dir={folder}", f"-s3.config={config}", *_FLAGS]
     command += [f"-{flag}={port}" for flag, port in ports.items()]
     with (
         (folder / "weed.log").open("wb") as log,
         subprocess.Popen(
-            command,
+            dying_with_parent(command),
             cwd=folder,  # it reads security.toml and others from here and from HOME
             env={"HOME": str(folder), "TMPDIR": str(folder)},
             stdin=subprocess.DEVNULL,
