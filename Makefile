@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH := $(VENV)/.bench
 
-.PHONY: help demo test lint dist check bench plots stored picture clean
+.PHONY: help demo test faults lint dist check bench plots stored picture clean
 .DEFAULT_GOAL := help
 
 help: ## show what can be made
@@ -28,6 +28,10 @@ demo: $(READY) ## build this repository into a real S3 server, and compare what 
 test: $(READY) ## run the whole test suite, with branch coverage
 	@mkdir -p build
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term $(ARGS)
+
+faults: $(READY) ## meet each fault of docs/reliability.md, and write there what came of it
+	@mkdir -p build
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/faults --write-page $(ARGS)
 
 lint: $(READY) ## check style, types and who imports whom
 	$(BIN)/ruff format --check .

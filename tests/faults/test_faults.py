@@ -1,0 +1,147 @@
+"""Real processes meet the faults of the table."""
+
+from __future__ import annotations
+
+import random
+import re
+import shlex
+import shutil
+import subprocess
+import threading
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+import e2b_upload
+from tests.cli.harness import AT_ANY_MOMENT, PATIENCE, SECRETS, Ended, until
+from tests.faults.grounds import OLD, Tools, sha256
+from tests.faults.page import PAGE, Observed, expected, with_table
+from tests.faults.rows import ROWS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.cli.harness import Place
+    from tests.faults.grounds import Site
+    from tests.faults.rows import Row
+
+pytestmark = pytest.mark.real
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_a_fault_comes_to_what_the_table_says(
+    row: Row,
+    place: Place,
+    request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
+) -> None:
+    _skip_without(row.needs)
+    _furnish(row, place)
+    with row.ground(Tools(place=place, shared=request.getfixturevalue)) as site:
+        ended = _run(row, site, place)
+        stored = _stored(site, place)
+        requests = site.requests
+    assert ended.code == row.code, ended.err
+    if row.code == 0:
+        result = ended.json
+        assert result["status"] == "uploaded"
+        attempts, verified = result["attempts"], result["verified"]
+        assert result["archive"]["sha256"] == _packed(place)
+    else:
+        error = ended.told(row.code)
+        assert row.says in error["message"], ended.err
+        assert row.hint in error["hint"], ended.err
+        # A set: what is printed when a signal comes may be printed twice.
+        told = {*re.findall(r"retrying in .*\(attempt (\d+) of ", ended.err)}
+        attempts, verified = 0, None
+        if "uploading" in ended.err:
+            # Who is stopped while waiting was told of an attempt that never came.
+            attempts = 1 + len(told) - row.waits_in_vain
+    assert row.told in ended.err
+    assert "Traceback" not in ended.err
+    assert not any(secret in ended.err + ended.out.decode() for secret in SECRETS)
+    if site.servers:
+        assert requests == (row.attempts if row.requests is None else row.requests)
+    observed = Observed(row.name, ended.code, attempts, verified, stored, row.says)
+    assert observed == expected(row), ended.err
+    record_property("observed", [*observed])  # plain: it crosses processes
+
+
+def test_the_page_says_what_came_of_them(pytestconfig: pytest.Config) -> None:
+    if pytestconfig.getoption("--write-page", default=False):
+        return  # it does when this run is over
+    page = PAGE.read_text()
+    rewritten = with_table(page, {row.name: expected(row) for row in ROWS})
+    assert page == rewritten, "run `make faults`"
+
+
+def test_no_row_has_another_ones_name() -> None:
+    assert len({row.name for row in ROWS}) == len(ROWS)
+
+
+def _skip_without(program: str) -> None:
+    if program and shutil.which(program) is None:
+        pytest.skip(f"there is no {program}")
+    if (
+        program == "unshare"
+        and subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode
+    ):
+        pytest.skip("nothing may be mounted here")
+
+
+def _furnish(row: Row, place: Place) -> None:
+    place.write("ctx/random", random.Random(1).randbytes(row.random_bytes))
+    if row.zeros:
+        with place.write("ctx/zeros", b"").open("r+b") as file:
+            file.truncate(row.zeros)
+    for name, content in row.files.items():
+        place.write(name, content)
+
+
+def _run(row: Row, site: Site, place: Place) -> Ended:
+    """Run it to its end; let the ground and the signal come in between."""
+    lines: list[str] = []
+    interrupt = row.interrupt
+    args = ["build", "ctx", "--url", site.url, "--json", "--mtime", "0", *shlex.split(row.options)]
+    env = {**site.env, **row.env, **(AT_ANY_MOMENT if interrupt else {})}
+    with place.started(
+        *args, sh=row.sh, python=row.python, privileged=row.privileged, env=env
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdin.close()
+        watchdog = threading.Timer(PATIENCE, process.kill)
+        watchdog.start()
+        try:
+            while line := process.stderr.readline().decode():
+                lines.append(line)
+                site.when_told(line)
+                if interrupt and interrupt.words in line:
+                    until(partial(interrupt.when, site))
+                    process.send_signal(interrupt.signal)
+                    interrupt = None
+            out = process.stdout.read()
+            process.wait(PATIENCE)
+        finally:
+            watchdog.cancel()
+    return Ended(process.returncode, out, "".join(lines))
+
+
+def _stored(site: Site, place: Place) -> str:
+    if site.stored is None:
+        return ""
+    stored = site.stored()
+    if stored is None:
+        return "nothing"
+    if stored == sha256(OLD):
+        return "old"
+    return "new" if stored == _packed(place) else "something else"
+
+
+def _packed(place: Place) -> str:
+    """Return the digest of what was to be stored."""
+    archive = e2b_upload.pack(place.path / "ctx", place.path / "packed", mtime=0)
+    assert archive.sha256
+    return archive.sha256
