@@ -361,8 +361,9 @@ def test_a_deep_folder_that_is_renamed_is_gone_on_with(context: Path, tmp_path: 
     assert (archive.files, archive.directories) == (200, 200)
 
 
+@pytest.mark.parametrize("instead", [False, True], ids=["removed", "another is there"])
 def test_a_deep_folder_that_is_not_found_again_is_told_and_gone_past(
-    context: Path, spool: Spool, tmp_path: Path
+    context: Path, spool: Spool, tmp_path: Path, *, instead: bool
 ) -> None:
     deepest = chain(context, 100)
     make({b"z": File(b"content")}, context)
@@ -372,8 +373,30 @@ def test_a_deep_folder_that_is_not_found_again_is_told_and_gone_past(
         """Move what is below one of the folders that are closed by now, and remove that one."""
         if isinstance(event, LeftOut):
             (lost / "d").rename(tmp_path / "elsewhere")
-            shutil.rmtree(lost)
+            lost.rename(tmp_path / "lost")
+            if instead:
+                lost.mkdir()
 
     os.mkfifo(deepest / "fifo")
-    error = pack(context, spool, {}, move)
-    assert error.message == (f"the folder {lost} was replaced while it was packed")
+    error = pack(context, spool, {"z": Path.unlink}, move)
+    assert told(error, context) == [
+        f"the folder {'/'.join(['d'] * 20)} was replaced while it was packed",
+        "z cannot be opened: No such file or directory",
+    ]
+
+
+def test_a_link_that_vanishes_before_it_is_read_is_told(
+    context: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make({b"a": Symlink(b"b"), b"c": File(b"content")}, context)
+    readlink = Root.readlink
+
+    def meddling(self: Root, name: str) -> str:
+        (context / name).unlink()
+        return readlink(self, name)
+
+    monkeypatch.setattr(Root, "readlink", meddling)
+    assert told(pack(context, spool, {"c": Path.unlink}), context) == [
+        "a cannot be read: No such file or directory",
+        "c cannot be opened: No such file or directory",
+    ]

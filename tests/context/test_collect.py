@@ -248,6 +248,7 @@ def test_a_missing_context_or_ignore_file_is_a_wrong_call(tmp_path: Path) -> Non
     (tmp_path / "large").write_bytes(b"a\n" * MAX_FILE_BYTES)
     for context, options, words in [
         (tmp_path / "no", {}, "does not exist"),
+        ("zero\0byte", {}, "does not exist"),
         (tmp_path / "file", {}, "is not a directory"),
         (tmp_path, {"ignore_file": tmp_path / "no"}, "no does not exist"),
         (tmp_path, {"ignore_file": tmp_path / "large"}, "is larger than"),
