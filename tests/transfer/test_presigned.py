@@ -3,6 +3,7 @@
 import base64
 import json
 import string
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -272,6 +273,18 @@ def test_azures_times(value: str, seconds: float | None) -> None:
         assert terms.expiry is None
     else:
         assert terms.expiry == pytest.approx(T0 + seconds, abs=1e-6)
+
+
+def test_a_time_without_a_zone_is_utc_wherever_the_machine_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("TZ", "JST-9")
+        time.tzset()
+        terms = terms_of(f"{SAS}&st=2026-01-01&se=2026-01-01T01:00")
+        there = terms_of(SIGV4_HOUR).start
+    time.tzset()
+    assert (terms.start, terms.expiry, there) == (T0, T0 + HOUR, T0)
 
 
 @given(
