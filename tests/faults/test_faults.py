@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.real
 
+OWN_RETRIES = {"E2B_UPLOAD_RETRIES": ""}
+"""As many as there are without a word, where a row says none."""
+
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_a_fault_comes_to_what_the_table_says(
@@ -104,7 +107,7 @@ def _run(row: Row, site: Site, place: Place) -> Ended:
     lines: list[str] = []
     interrupt = row.interrupt
     args = ["build", "ctx", "--url", site.url, "--json", "--mtime", "0", *shlex.split(row.options)]
-    env = {**site.env, **row.env, **(AT_ANY_MOMENT if interrupt else {})}
+    env = {**OWN_RETRIES, **site.env, **row.env, **(AT_ANY_MOMENT if interrupt else {})}
     with place.started(
         *args, sh=row.sh, python=row.python, privileged=row.privileged, env=env
     ) as process:
