@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -27,12 +28,18 @@ class Forgiving(io.FileIO):
     failure: OSError | None = None
 
     def write(self, data: Buffer, /) -> int:
-        """Write, or drop it."""
+        """Write all of it, or drop it."""
+        rest = memoryview(data).cast("B")
+        size = rest.nbytes
         try:
-            return super().write(data)
+            while rest:
+                count = super().write(rest)
+                if count is None:  # it is not to block, and nobody reads
+                    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+                rest = rest[count:]
         except OSError as error:
             self.failure = self.failure or error
-            return memoryview(data).nbytes
+        return size
 
 
 def take_over() -> Forgiving:
@@ -56,6 +63,10 @@ def take_over() -> Forgiving:
 
 def _text(file: Forgiving, like: TextIO | None) -> TextIO:
     encoding = getattr(like, "encoding", None) or "utf-8"
+    # No BufferedWriter: a signal that comes as a write returns would have it write all of it again.
     return io.TextIOWrapper(
-        io.BufferedWriter(file), encoding=encoding, errors="backslashreplace", line_buffering=True
+        file,
+        encoding=encoding,
+        errors="backslashreplace",
+        line_buffering=True,
     )

@@ -32,6 +32,18 @@ from e2b_upload.cli import report
 report.duration = lambda seconds: signal.raise_signal(signal.SIGINT) or ''"""
 
 
+STOPPED_AS_A_WRITE_RETURNS = """
+import signal
+from e2b_upload.cli import streams
+write = streams.Forgiving.write
+def stopped(self, data):
+    count = write(self, data)
+    if self.fileno() == streams.STDOUT:
+        signal.raise_signal(signal.SIGINT)
+    return count
+streams.Forgiving.write = stopped"""
+
+
 def names(archive: bytes) -> list[str]:
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         return tar.getnames()
@@ -135,10 +147,11 @@ def test_a_bug_says_nothing_on_standard_output_that_was_not_asked_for(place: Pla
     assert (ended.code, ended.out) == (1, b"")
 
 
-def test_a_signal_after_the_object_does_not_bring_another(place: Place) -> None:
-    ended = place.run(
-        "build", "ctx", "--dry-run", "--json", "--progress", "none", python=STOPPED_ONCE_DONE
-    )
+@pytest.mark.parametrize(
+    "python", [STOPPED_ONCE_DONE, STOPPED_AS_A_WRITE_RETURNS], ids=["after it", "as it is written"]
+)
+def test_a_signal_after_the_object_does_not_bring_another(python: str, place: Place) -> None:
+    ended = place.run("build", "ctx", "--dry-run", "--json", "--progress", "none", python=python)
     assert ended.json["status"] == "dry-run"
     assert_quiet_end(ended)
 
