@@ -30,14 +30,14 @@ class Worker(threading.Thread):
         """Begin.
 
         Raises:
-            SpoolError: the system gives no more threads.
+            SpoolError: the system has no thread for it.
         """
         try:
             super().start()
         except RuntimeError as error:
             raise SpoolError(
-                "the archive cannot be made: the system gives no more threads",
-                hint="Allow more: look at ulimit -u, and at the container's limit on processes.",
+                "the system starts no more threads",
+                hint="Allow more processes (ulimit -u) or memory, or fewer --threads.",
             ) from error
 
     def run(self) -> None:

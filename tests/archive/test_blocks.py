@@ -544,7 +544,7 @@ def test_a_system_that_gives_no_more_threads_is_left_with_none(
     refuse_threads_after(started, monkeypatch)
     before = set(threading.enumerate())
     with (
-        pytest.raises(SpoolError, match="no more threads"),
+        pytest.raises(SpoolError, match="starts no more threads"),
         writer(ignore_data, threads=3),
     ):
         pytest.fail("it went on without its threads")

@@ -79,6 +79,8 @@ _ECHO = xml(
 _PUT = "build ctx --url {url}"
 _VARIABLES = (
     *("E2B_UPLOAD_URL", "E2B_UPLOAD_IGNORE_FILE", "E2B_UPLOAD_COMPRESSION", "SOURCE_DATE_EPOCH"),
+    *("E2B_UPLOAD_RETRIES", "E2B_UPLOAD_CONNECT_TIMEOUT", "E2B_UPLOAD_STALL_TIMEOUT"),
+    *("E2B_UPLOAD_MAX_TIME", "E2B_UPLOAD_THREADS"),
     *("E2B_UPLOAD_SPOOL_DIR", "E2B_UPLOAD_PROGRESS", "NO_COLOR", "FORCE_COLOR", "HTTPS_PROXY"),
 )
 _HTTPS = "build ctx --url 'https://store.invalid/bucket/key?{query}'"
@@ -129,6 +131,18 @@ USAGE: Final = [
     Case("--progress", "build ctx --url {url} --progress odd", 2, "'plain'", "--help"),
     Case("E2B_UPLOAD_PROGRESS", _PUT, 2, "'E2B_UPLOAD_PROGRESS'", "--help",
          env={"E2B_UPLOAD_PROGRESS": "odd"}),
+    Case("--retries negative", "build ctx --url {url} --retries -1", 2, "'--retries'", "--help"),
+    Case("--retries no number", "build ctx --url {url} --retries few", 2, "'--retries'", "--help"),
+    Case("E2B_UPLOAD_RETRIES", _PUT, 2, "'E2B_UPLOAD_RETRIES'", "--help",
+         env={"E2B_UPLOAD_RETRIES": "few"}),
+    Case("--connect-timeout 0", "build ctx --url {url} --connect-timeout 0", 2,
+         "0.0 is no time for connect-timeout", "more than 0"),
+    Case("--stall-timeout negative", "build ctx --url {url} --stall-timeout -1", 2,
+         "-1.0 is no time for stall-timeout", "more than 0"),
+    Case("--max-time nan", "build ctx --url {url} --max-time nan", 2,
+         "nan is no time for max-time", "more than 0"),
+    Case("E2B_UPLOAD_MAX_TIME", _PUT, 2, "inf is no time for max-time", "more than 0",
+         env={"E2B_UPLOAD_MAX_TIME": "inf"}),
     Case("--color", "build ctx --url {url} --color odd", 2, "'never'", "--help"),
     # The context.
     Case("context missing", "build nowhere --url {url}", 2, "nowhere does not exist", "folder"),
