@@ -18,6 +18,7 @@ from e2b_upload.archive.digest import Digesting
 from e2b_upload.archive.pack import Archive, pack_entries
 from e2b_upload.archive.spool import Spool
 from e2b_upload.context.collect import read_rules, walk
+from e2b_upload.context.problems import Problem, Problems
 from e2b_upload.context.root import Root
 from e2b_upload.errors import SpoolError, UsageError, printable
 from e2b_upload.events import Finished, Kept, Progress, Started, ignore_events
@@ -127,11 +128,25 @@ def collect(
 
     Raises:
         UsageError: at once, for a context that is no directory or a pattern that does not parse.
-        SourceError: while iterating, for a folder that cannot be listed.
+        SourceError: at the end, when all else was returned, for everything that cannot be: folders
+            that cannot be listed, what vanished meanwhile. At once for the context itself and its
+            ignore file.
     """
     root = Root(context, follow_symlinks=follow_symlinks)
     rules = read_rules(root, ignore_file=ignore_file, no_ignore=no_ignore, exclude=exclude)
-    return walk(root, rules, on_event=on_event)
+    return _entries(walk(root, rules, on_event=on_event))
+
+
+def _entries(found: Generator[Entry | Problem]) -> Iterator[Entry]:
+    problems = Problems()
+    with closing(found):
+        for entry in found:
+            if isinstance(entry, Problem):
+                problems.add(entry.error)
+            else:
+                yield entry
+    if problems:
+        problems.raise_as_one()
 
 
 def pack(context: Path, output: Path | IO[bytes], **options: Unpack[PackOptions]) -> Archive:
@@ -146,7 +161,7 @@ def pack(context: Path, output: Path | IO[bytes], **options: Unpack[PackOptions]
 
     Raises:
         UsageError: the context is no directory, or a pattern does not parse.
-        SourceError: a file cannot be read, or changed while it was read.
+        SourceError: files that cannot be read, or changed while they were read; all of them.
         SpoolError: the output cannot be written.
     """
     with _packed(context, output, **options) as packed:
@@ -275,12 +290,7 @@ def _packed(
     if spool_dir is None and file is not None:
         spool_dir = os.path.dirname(file)
     collected = time.monotonic()
-    walked = partial(
-        walk,
-        root,
-        rules,
-        output=os.stat(file) if file is not None and os.path.exists(file) else None,
-    )
+    walked = partial(walk, root, rules, output=file)
     with Spool(spool_dir) as spool:
         total = _count(walked(on_event=ignore_events), on_event) if count_first else None
         on_event(Started(step="pack", total=total, target=printable(root.path)))
@@ -310,29 +320,34 @@ def _file_to_keep(output: Path | IO[bytes] | None) -> str | None:
     """
     if not isinstance(output, (str, os.PathLike)):
         return None
-    if os.path.isdir(output):
+    name = os.fspath(output)
+    if os.path.isdir(name):
         raise SpoolError(
-            f"the archive cannot be kept as {printable(os.fspath(output))}: it is a folder",
+            f"the archive cannot be kept as {printable(name)}: it is a folder",
             hint="Name a file with -o.",
         )
-    if os.path.exists(output) and not os.path.isfile(output):
+    if os.path.exists(name) and not os.path.isfile(name):
         return None
     try:
-        path = os.path.realpath(output)
+        path = os.path.realpath(name)
     except FileNotFoundError:
         raise UsageError(
             "the working folder does not exist any more", hint="Change to one that does."
         ) from None
-    if not os.path.isdir(os.path.dirname(path)):
+    # What ends so names a folder, though realpath makes a file's name of it.
+    if os.path.basename(name) in {"", ".", ".."} or not os.path.isdir(os.path.dirname(path)):
         raise SpoolError(
-            f"the archive cannot be kept as {printable(path)}: there is no such folder",
+            f"the archive cannot be kept as {printable(name)}: there is no such folder",
             hint="Create the folder, or name another file with -o.",
         )
     return path
 
 
-def _count(entries: Generator[Entry], on_event: OnEvent) -> int:
-    """Return how many bytes of content there are. Nothing is kept of the walk."""
+def _count(entries: Generator[Entry | Problem], on_event: OnEvent) -> int:
+    """Return how many bytes of content there are. Nothing is kept of the walk.
+
+    Nor does it tell of problems: packing meets them, too, and others beside.
+    """
     start = time.monotonic()
     on_event(Started(step="collect"))
     total = number = 0

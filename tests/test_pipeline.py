@@ -244,6 +244,7 @@ def test_pack_consumes_the_walk_as_it_goes(context: Path, monkeypatch: pytest.Mo
 
     def walk(*args: object, **options: object) -> Iterator[e2b_upload.Entry]:
         for entry in real_walk(*args, **options):  # type: ignore[arg-type]
+            assert isinstance(entry, e2b_upload.Entry)
             order.append(f"found {entry.path}")
             yield entry
             order.append(f"packed {entry.path}")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from e2b_upload.archive import tar
@@ -14,6 +15,7 @@ from e2b_upload.archive.blocks import BlockWriter
 from e2b_upload.archive.cores import usable_cores
 from e2b_upload.archive.deflate import codec_for
 from e2b_upload.archive.digest import Digesting
+from e2b_upload.context.problems import Problems
 from e2b_upload.errors import SourceError
 from e2b_upload.events import Finished, Progress
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from e2b_upload.archive.deflate import Buffer, Compression
     from e2b_upload.archive.spool import Spool
     from e2b_upload.context.collect import Entry
+    from e2b_upload.context.problems import Problem
     from e2b_upload.context.root import Root
     from e2b_upload.events import OnEvent
 
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 # 2 MiB to compress and what comes of them, so it has an end, too.
 _MOST_FAST_THREADS, _MOST_THREADS = 4, 16
 _ENTRIES_AN_EVENT = 256
+# What tells that a file is what it was.
+_version = attrgetter("st_mtime_ns", "st_ctime_ns", "st_size", "st_ino", "st_dev")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +66,7 @@ class Archive:
 
 
 def pack_entries(
-    entries: Iterable[Entry],
+    entries: Iterable[Entry | Problem],
     root: Root,
     spool: Spool,
     *,
@@ -71,6 +76,9 @@ def pack_entries(
     on_event: OnEvent,
 ) -> Archive:
     """Write entries to a spool, and return what the archive came to.
+
+    After the first thing that cannot be archived nothing more is written, and the rest only looked
+    at: whoever mends it is told of all.
 
     Args:
         entries: what to archive, in this order; consumed as it is written, and a
@@ -83,7 +91,8 @@ def pack_entries(
         on_event: told of progress.
 
     Raises:
-        SourceError: a file cannot be read, or is not what it was when it was collected.
+        SourceError: files that cannot be read, or are not what they were when they were collected,
+            and the problems among the entries.
         SpoolError: the disk is full.
     """
     start = time.monotonic()
@@ -101,20 +110,33 @@ def pack_entries(
         threads = 0
     elif threads is None:
         threads = default_threads(compression)
-    with (
-        # The walk holds folders open: closed at once, also after a failure.
-        closing(entries) if isinstance(entries, Generator) else nullcontext(),
-        Digesting(spool.fileno()) as digesting,
-    ):
-        with BlockWriter(codec_for(compression), write, threads=threads, on_block=report) as out:
-            packing = _Packing(root, out, mtime)
-            for number, entry in enumerate(entries, start=1):
-                packing.add(entry)
-                counts[entry.type] += 1
+    # The walk holds folders open: closed at once, also after a failure.
+    with closing(entries) if isinstance(entries, Generator) else nullcontext():
+        rest = enumerate(entries, start=1)
+        try:
+            with Digesting(spool.fileno()) as digesting:
+                with BlockWriter(
+                    codec_for(compression), write, threads=threads, on_block=report
+                ) as out:
+                    packing = _Packing(root, out, mtime)
+                    for number, entry in rest:
+                        packing.add(entry)
+                        counts[entry.type] += 1
+                        if number % _ENTRIES_AN_EVENT == 0:
+                            report()
+                    out.write(tar.END)
+                digests = digesting.result()
+        except SourceError as error:
+            problems = Problems()
+            problems.add(error)
+            for number, entry in rest:
+                try:
+                    _look(root, entry)
+                except SourceError as another:
+                    problems.add(another)
                 if number % _ENTRIES_AN_EVENT == 0:
                     report()
-            out.write(tar.END)
-        digests = digesting.result()
+            problems.raise_as_one()
     archive = Archive(
         bytes=spool.size,
         sha256=digests.sha256,
@@ -157,18 +179,18 @@ class _Packing:
         self._mtime = mtime
         self.content = 0
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: Entry | Problem) -> None:
         """Write an entry, and make sure that a file stood still meanwhile."""
-        self._out.write(tar.header(entry, self._mtime))
         if entry.type != "file":
+            if entry.type == "problem":
+                raise entry.error
+            self._out.write(tar.header(entry, self._mtime))
             return
+        self._out.write(tar.header(entry, self._mtime))
         try:
             descriptor = self._root.open(entry.path)
         except OSError as error:
-            raise SourceError(
-                f"{self._root.shown(entry.path)} cannot be opened: {error.strerror}",
-                hint="Make it readable for this user, or exclude it in .dockerignore.",
-            ) from error
+            raise _cannot_be_opened(self._root, entry, error) from error
         try:
             size = self._read(entry, descriptor)
             after = os.fstat(descriptor)
@@ -183,11 +205,7 @@ class _Packing:
             or after.st_ino != before.st_ino
             or after.st_dev != before.st_dev
         ):
-            raise SourceError(
-                f"{self._root.shown(entry.path)} changed while it was packed "
-                f"({entry.size} bytes before, {after.st_size} after)",
-                hint="Run again when nothing writes to it, or exclude it in .dockerignore.",
-            )
+            raise _changed(self._root, entry, after)
         self._out.write(tar.padding(size))
 
     def _read(self, entry: Entry, descriptor: int) -> int:
@@ -197,6 +215,8 @@ class _Packing:
         while left:
             try:
                 count = os.readv(descriptor, [out.room(left)])
+            except BlockingIOError:  # it is a FIFO now, and who writes to it has nothing to say
+                break
             except OSError as error:
                 raise SourceError(
                     f"{self._root.shown(entry.path)} cannot be read: {error.strerror}",
@@ -208,3 +228,36 @@ class _Packing:
             self.content += count
             out.advance(count)
         return entry.size - left
+
+
+def _look(root: Root, entry: Entry | Problem) -> None:
+    """Raise what stands against packing an entry, as far as it shows without reading it."""
+    if entry.type == "problem":
+        raise entry.error
+    if entry.type != "file":
+        return
+    try:
+        descriptor = root.open(entry.path)
+    except OSError as error:
+        raise _cannot_be_opened(root, entry, error) from error
+    try:
+        now = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    if _version(now) != _version(entry.stat):
+        raise _changed(root, entry, now)
+
+
+def _cannot_be_opened(root: Root, entry: Entry, error: OSError) -> SourceError:
+    return SourceError(
+        f"{root.shown(entry.path)} cannot be opened: {error.strerror}",
+        hint="Make it readable for this user, or exclude it in .dockerignore.",
+    )
+
+
+def _changed(root: Root, entry: Entry, now: os.stat_result) -> SourceError:
+    return SourceError(
+        f"{root.shown(entry.path)} changed while it was packed "
+        f"({entry.size} bytes before, {now.st_size} after)",
+        hint="Run again when nothing writes to it, or exclude it in .dockerignore.",
+    )

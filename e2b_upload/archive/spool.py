@@ -10,6 +10,7 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from typing import IO, TYPE_CHECKING, Self
 
@@ -110,6 +111,8 @@ class Spool:
     def keep(self, path: str | os.PathLike[str]) -> None:
         """Give the archive a name: a file that is there is replaced in one step.
 
+        Who may read that file may read the archive, and nobody else, not for a moment.
+
         Raises:
             SpoolError: it cannot be written there; what was there before is still there.
         """
@@ -120,8 +123,9 @@ class Spool:
         try:
             at = os.open(folder, _FOLDER)
             try:
-                if not self._link(partial, at):
-                    self._copy(partial, at)
+                mode = _mode(name, at)
+                if not self._link(partial, at, mode):
+                    self._copy(partial, at, mode)
                 os.replace(partial, name, src_dir_fd=at, dst_dir_fd=at)
             finally:
                 # Still there after a failure, and where both names are of one file: rename(2).
@@ -172,20 +176,22 @@ class Spool:
         with tempfile.TemporaryFile(dir=self.folder, buffering=0) as file:
             return os.dup(file.fileno())
 
-    def _link(self, name: str, at: int) -> bool:
+    def _link(self, name: str, at: int, mode: int | None) -> bool:
         """Name the file itself, where the kernel can and it is on the same disk."""
         if not self._linkable:
             return False
+        _set_mode(self._descriptor, mode)
         os.fsync(self._descriptor)
         return _link(self._descriptor, name, at)
 
-    def _copy(self, name: str, at: int) -> None:
+    def _copy(self, name: str, at: int, mode: int | None) -> None:
         """Write another file there, and name it when it is whole, where the kernel can."""
         descriptor = unnamed = _open_unnamed(".", at)
         if descriptor is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            descriptor = os.open(name, flags, 0o666, dir_fd=at)
+            descriptor = os.open(name, flags, 0o666 if mode is None else mode, dir_fd=at)
         with open(descriptor, "wb") as file:
+            _set_mode(descriptor, mode)
             self._write_to(file)
             os.fsync(descriptor)
             if unnamed is not None and not _link(descriptor, name, at):
@@ -219,6 +225,21 @@ def _link(descriptor: int, name: str, at: int) -> bool:
     except OSError:
         return False  # another file system, or no /proc
     return True
+
+
+def _mode(name: str, at: int) -> int | None:
+    """Return who may read and write a file, or None where there is none."""
+    try:
+        found = os.stat(name, dir_fd=at, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return found.st_mode & 0o777 if stat.S_ISREG(found.st_mode) else None
+
+
+def _set_mode(descriptor: int, mode: int | None) -> None:
+    # Not every file system takes a mode; those give all files the same.
+    if mode is not None and stat.S_IMODE(os.stat(descriptor).st_mode) != mode:
+        os.fchmod(descriptor, mode)
 
 
 def _failed(doing: str, folder: str | None, error: OSError) -> SpoolError:

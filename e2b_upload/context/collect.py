@@ -2,16 +2,19 @@
 
 The walk is depth first, each directory before what it holds, names in the order of their
 characters. It holds one directory's names at a time for each level that it is deep, never the
-whole context. An excluded directory that no exception can reach is not opened.
+whole context. An excluded directory that no exception can reach is not opened. What cannot be
+looked at is told in its place, and the walk goes on.
 """
 
 from __future__ import annotations
 
 import os
 import stat as s
+from collections import Counter
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from e2b_upload.context.dockerignore import MAX_FILE_BYTES, Rule, Rules, read
+from e2b_upload.context.problems import Problem
 from e2b_upload.errors import SourceError, UsageError, printable
 from e2b_upload.events import LeftOut
 
@@ -23,6 +26,11 @@ if TYPE_CHECKING:
     from e2b_upload.events import OnEvent
 
 DEFAULT_IGNORE_FILE = ".dockerignore"
+
+# How often links may lead to one and the same directory. Two links in each directory to the next
+# are 2^n ways to the last; each that is followed leads to one that has not had its share yet, so
+# there is an end.
+MOST_WAYS = 1_000
 
 EntryType: TypeAlias = Literal["file", "directory", "symlink", "hardlink"]
 
@@ -128,25 +136,44 @@ def walk(
     root: Root,
     rules: Rules,
     *,
-    output: os.stat_result | None = None,
+    output: str | None = None,
     on_event: OnEvent,
-) -> Generator[Entry]:
-    """Yield what is kept of a context.
+) -> Generator[Entry | Problem]:
+    """Yield what is kept of a context, and what cannot be archived of it.
 
     Args:
         root: the context; where it follows links, what they point to is yielded, but for one that
             dangles or loops.
         rules: what to leave out.
-        output: the file that the archive will replace; it is left out where it is met.
+        output: the path, free of links, of the file that the archive will replace. It is left out
+            where it is met; another name of the same file is not, for that will stay.
         on_event: told of :class:`~e2b_upload.events.LeftOut` FIFOs, sockets and devices.
 
-    Raises:
-        SourceError: a directory cannot be listed, or something vanished meanwhile.
+    A directory that cannot be listed, or something that vanished meanwhile, is a problem; the walk
+    goes on after it. It ends after one, where links lead to the same directory too often.
 
     Folders are open while it is under way: close it, or go through to its end.
     """
-    taken = (output.st_dev, output.st_ino) if output is not None else None
-    return _Walk(root, rules, taken=taken, on_event=on_event).entries()
+    return _Walk(root, rules, output=output, on_event=on_event).entries()
+
+
+class _Output(NamedTuple):
+    """The file that the archive will replace."""
+
+    name: str
+    folder: tuple[int, int]
+    identity: tuple[int, int]
+
+
+def _output(path: str | None) -> _Output | None:
+    if path is None or not os.path.exists(path):
+        return None
+    folder, name = os.path.split(path)
+    return _Output(name, _identity(os.stat(folder)), _identity(os.stat(path)))
+
+
+def _identity(stat: os.stat_result) -> tuple[int, int]:
+    return stat.st_dev, stat.st_ino
 
 
 class _Folder:
@@ -173,23 +200,25 @@ class _Walk:
         root: Root,
         rules: Rules,
         *,
-        taken: tuple[int, int] | None,
+        output: str | None,
         on_event: OnEvent,
     ) -> None:
         self._root = root
         self._rules = rules
-        self._taken = taken
+        self._output = _output(output)
         self._on_event = on_event
         # (device, inode) of files with several names → the first kept name, and the names to come.
         self._linked: dict[tuple[int, int], tuple[str, int]] = {}
         self._open: list[_Folder] = []
         self._above = root.parents() if root.follow_symlinks else frozenset()
+        # (device, inode) of directories that links lead to → how many did.
+        self._ways: Counter[tuple[int, int]] = Counter()
 
-    def entries(self) -> Generator[Entry]:
+    def entries(self) -> Generator[Entry | Problem]:
         rules = self._rules or None
         look = self._followed if self._root.follow_symlinks else self._root.lstat
         try:
-            self._enter(None, "", frozenset())
+            yield from self._enter(None, "", frozenset())
             while self._open:
                 folder = self._open[-1]
                 prefix = folder.prefix
@@ -204,40 +233,53 @@ class _Walk:
                     try:
                         stat = look(name)
                     except OSError as error:
-                        raise self._vanished(path, error) from error
+                        yield self._vanished(path, error)
+                        continue
+                    except SourceError as error:
+                        yield Problem(error)
+                        return
                     if s.S_ISDIR(stat.st_mode):
                         entry = Entry(path, "directory", 0, s.S_IMODE(stat.st_mode), None, stat)
                         matched = rules.decide(path, folder.matched)[1] if rules else frozenset()
-                        if self._enter(entry, path, matched, excluded=excluded):
-                            if not excluded:
-                                yield from self._announce()
+                        if (yield from self._enter(entry, path, matched, excluded=excluded)):
                             break
                     elif not excluded and (kept := self._leaf(path, name, stat)):
                         if not folder.announced:
                             yield from self._announce()
                         yield kept
                 else:
-                    self._open.pop()
-                    self._root.leave()
+                    yield from self._leave()
         finally:
             self._root.close()
 
     def _enter(
         self, entry: Entry | None, path: str, matched: Matched, *, excluded: bool = False
-    ) -> bool:
-        """Open a directory, unless it is excluded and may not be listed."""
+    ) -> Generator[Entry | Problem, None, bool]:
+        """Open a directory, unless it is excluded and may not be listed; say whether it is open."""
         try:
             names, found = self._root.enter(path)
         except OSError as error:
             # As the reference does: what is excluded and closed to this user is left alone.
-            if excluded and isinstance(error, PermissionError):
-                return False
-            raise SourceError(
-                f"the folder {self._root.shown(path)} cannot be listed: {error.strerror}",
-                hint="Make it readable for this user, or exclude it in .dockerignore.",
-            ) from error
+            if not (excluded and isinstance(error, PermissionError)):
+                yield _problem(
+                    f"the folder {self._root.shown(path)} cannot be listed: {error.strerror}",
+                    "Make it readable for this user, or exclude it in .dockerignore.",
+                    error,
+                )
+            return False
         self._open.append(_Folder(entry, names, matched, found))
+        if not excluded:
+            yield from self._announce()
         return True
+
+    def _leave(self) -> Iterator[Problem]:
+        """Go back to the directory above, or past it where it is not to be found again."""
+        self._open.pop()
+        try:
+            self._root.leave()
+        except SourceError as error:
+            yield Problem(error)
+            self._open[-1].names = iter(())
 
     def _announce(self) -> Iterator[Entry]:
         """Yield the open directories that were not yielded yet: something in them is kept."""
@@ -247,54 +289,87 @@ class _Walk:
                 yield folder.entry
 
     def _followed(self, name: str) -> os.stat_result:
-        """Return what a name leads to; the link where it dangles or leads to a folder it is in."""
+        """Return what a name leads to; the link where it dangles or leads to a folder it is in.
+
+        Raises:
+            SourceError: links lead to the same directory too often.
+        """
+        found = self._root.lstat(name)
+        if not s.S_ISLNK(found.st_mode):
+            return found
         try:
             stat = self._root.stat(name)
         except OSError:
-            return self._root.lstat(name)
-        identity = (stat.st_dev, stat.st_ino)
-        loops = identity in self._above or any(f.identity == identity for f in self._open)
-        return self._root.lstat(name) if loops else stat
+            return found
+        if s.S_ISDIR(stat.st_mode):
+            identity = _identity(stat)
+            if identity in self._above or any(f.identity == identity for f in self._open):
+                return found
+            self._ways[identity] += 1
+            if self._ways[identity] > MOST_WAYS:
+                shown = self._root.shown(self._open[-1].prefix + name)
+                raise SourceError(
+                    f"{shown} leads to a folder that links led to {MOST_WAYS:,} times already",
+                    hint="Exclude some of the links in .dockerignore, or leave --follow-symlinks "
+                    "out: links are kept as links then.",
+                )
+        return stat
 
-    def _vanished(self, path: str, error: OSError) -> SourceError:
+    def _vanished(self, path: str, error: OSError) -> Problem:
         hint = "It changed while it was collected: run again when nothing writes to it."
         if isinstance(error, PermissionError):
             hint = "Make its folder accessible (chmod u+x), or exclude it in .dockerignore."
-        return SourceError(f"{self._root.shown(path)} cannot be read: {error.strerror}", hint=hint)
+        shown = self._root.shown(path)
+        return _problem(f"{shown} cannot be read: {error.strerror}", hint, error)
 
-    def _leaf(self, path: str, name: str, stat: os.stat_result) -> Entry | None:
+    def _leaf(self, path: str, name: str, stat: os.stat_result) -> Entry | Problem | None:
         mode = stat.st_mode
         if s.S_ISREG(mode):
-            if self._taken and self._taken == (stat.st_dev, stat.st_ino):
+            output = self._output
+            if output and output.identity == (stat.st_dev, stat.st_ino) and self._replaces(name):
                 self._on_event(LeftOut(path=path, what="archive"))
                 return None
             if stat.st_nlink > 1 and (first := self._first_name(path, stat)):
                 return Entry(path, "hardlink", 0, s.S_IMODE(mode), first, stat)
             return Entry(path, "file", stat.st_size, s.S_IMODE(mode), None, stat)
         if s.S_ISLNK(mode):
-            return Entry(path, "symlink", 0, s.S_IMODE(mode), self._target(path, name), stat)
+            try:
+                target = self._root.readlink(name)
+            except OSError as error:
+                return self._vanished(path, error)
+            return Entry(path, "symlink", 0, s.S_IMODE(mode), target, stat)
         what = "FIFO" if s.S_ISFIFO(mode) else "socket" if s.S_ISSOCK(mode) else "device"
         self._on_event(LeftOut(path=path, what=what))
         return None
 
-    def _target(self, path: str, name: str) -> str:
+    def _replaces(self, name: str) -> bool:
+        """Whether the archive will replace a name of that file, or what a link there leads to."""
+        output = self._output
+        if output and (output.folder, output.name) == (self._open[-1].identity, name):
+            return True
         try:
-            return self._root.readlink(name)
-        except OSError as error:
-            raise self._vanished(path, error) from error
+            return s.S_ISLNK(self._root.lstat(name).st_mode)
+        except OSError:  # it is gone
+            return True
 
     def _first_name(self, path: str, stat: os.stat_result) -> str | None:
         """Return the first kept name of a file, or None where this is the first.
 
         A file is forgotten when all its names were seen, so that the walk holds only those whose
-        other names are still to come or lie outside.
+        other names are still to come or lie outside. Links that are followed are more names yet.
         """
         key = (stat.st_dev, stat.st_ino)
         first, to_come = self._linked.get(key, (None, stat.st_nlink))
         if first is None:
             self._linked[key] = (path, to_come - 1)
-        elif to_come > 1:
+        elif to_come > 1 or self._root.follow_symlinks:
             self._linked[key] = (first, to_come - 1)
         else:
             del self._linked[key]
         return first
+
+
+def _problem(message: str, hint: str, cause: OSError) -> Problem:
+    error = SourceError(message, hint=hint)
+    error.__cause__ = cause
+    return Problem(error)

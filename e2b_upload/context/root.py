@@ -6,11 +6,11 @@ link while it is packed leads nowhere else, and no path is too long for a call.
 
 from __future__ import annotations
 
+import errno
 import os
-import pathlib
 import stat
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from e2b_upload.errors import SourceError, UsageError, printable
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_DIRECTORY", 0)
+# To look up what is in it, for which it need not be readable.
+_LOOK_UP = getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC | getattr(os, "O_DIRECTORY", 0)
 # Never waiting for a FIFO's writer, never a controlling terminal.
 _READ = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_NONBLOCK", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
@@ -40,6 +42,10 @@ def _from_system(name: str) -> str:
     return name if _UTF8 else os.fsencode(name).decode("utf-8", "surrogateescape")
 
 
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
 class _Open:
     """A folder that the walk is in; its descriptor is None where there were too many."""
 
@@ -48,7 +54,7 @@ class _Open:
     def __init__(self, path: str, descriptor: int, found: os.stat_result) -> None:
         self.path = path
         self.descriptor: int | None = descriptor
-        self.identity = (found.st_dev, found.st_ino)
+        self.identity = _identity(found)
 
     def close(self) -> None:
         if self.descriptor is not None:
@@ -81,23 +87,51 @@ class Root:
         if not self.path:
             raise UsageError("the context is empty", hint="Name a folder; . is the one you are in.")
         try:
-            self._base = os.path.abspath(self.path)
+            self._base = os.path.join("" if os.path.isabs(self.path) else os.getcwd(), self.path)
         except FileNotFoundError:
             raise UsageError(
                 "the working folder does not exist any more", hint="Change to one that does."
             ) from None
-        if not os.path.isdir(self._base):
-            there = os.path.lexists(self._base)
-            raise UsageError(
-                f"the context {printable(self.path)} "
-                + ("is not a directory" if there else "does not exist"),
-                hint="Name the folder that holds the files to send.",
+        try:
+            at = self._open_base()
+            try:
+                os.stat(".", dir_fd=at)  # it may be readable and not to be entered
+            finally:
+                os.close(at)
+        except (OSError, ValueError) as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError | ValueError) -> UsageError | SourceError:
+        """Say why the context cannot be opened."""
+        what = f"the context {printable(self.path)}"
+        if isinstance(error, PermissionError):
+            return SourceError(
+                f"{what} may not be read", hint="Give this user permission to list it (chmod u+rx)."
             )
-        if not os.access(self._base, os.R_OK | os.X_OK):
-            raise SourceError(
-                f"the context {printable(self.path)} may not be read",
-                hint="Give this user permission to list it (chmod u+rx).",
-            )
+        if isinstance(error, (FileNotFoundError, ValueError)):  # ValueError: a zero byte
+            why = "does not exist"
+        elif isinstance(error, NotADirectoryError):
+            why = "is not a directory"
+        else:
+            why = f"cannot be opened: {error.strerror}"
+        return UsageError(f"{what} {why}", hint="Name the folder that holds the files to send.")
+
+    def _open_base(self) -> int:
+        """Open the context, which may be named by a link, and by a path of any length."""
+        try:
+            return os.open(self._base, _FOLDER)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+        at = os.open("/", _LOOK_UP)
+        try:
+            for name in filter(None, self._base.split("/")):
+                below = os.open(name, _LOOK_UP, dir_fd=at)
+                os.close(at)
+                at = below
+            return os.open(".", _FOLDER, dir_fd=at)
+        finally:
+            os.close(at)
 
     def shown(self, path: str) -> str:
         """Return a path below the context as a message names it."""
@@ -105,8 +139,22 @@ class Root:
 
     def parents(self) -> frozenset[tuple[int, int]]:
         """Return (device, inode) of each directory that the context lies in."""
-        parents = pathlib.Path(os.path.realpath(self._base)).parents
-        return frozenset((s.st_dev, s.st_ino) for s in map(os.stat, parents))
+        parents: list[tuple[int, int]] = []
+        at = self._open_base()
+        try:
+            parents.append(_identity(os.fstat(at)))
+            with suppress(OSError):  # whatever is above may not be entered
+                while True:
+                    above = os.open("..", _LOOK_UP, dir_fd=at)
+                    os.close(at)
+                    at = above
+                    identity = _identity(os.fstat(at))
+                    if identity == parents[-1]:  # / lies in itself
+                        break
+                    parents.append(identity)
+        finally:
+            os.close(at)
+        return frozenset(parents)
 
     def enter(self, path: str) -> tuple[list[str], os.stat_result]:
         """Open a directory in the last one that was entered; return its names, sorted.
@@ -118,7 +166,7 @@ class Root:
             name = path.rpartition("/")[2]
             descriptor = os.open(_to_system(name), self._folder_flags, dir_fd=self._at)
         else:  # the context itself, which may be named by a link
-            descriptor = os.open(self._base, _FOLDER)
+            descriptor = self._open_base()
         try:
             names = os.listdir(descriptor)
             found = os.fstat(descriptor)
@@ -135,22 +183,44 @@ class Root:
         return names, found
 
     def leave(self) -> None:
-        """Close the last directory that was entered."""
-        self._entered.pop().close()
+        """Close the last directory that was entered, and be in the one above again.
+
+        Raises:
+            SourceError: that one cannot be opened again; all the same it is the last entered now.
+        """
+        left = self._entered.pop()
         self._folder, self._at = None, -1
-        if not self._entered:
-            return
-        above = self._entered[-1]
-        if above.descriptor is None:
-            with self._reach(above.path) as reached:
-                found = os.fstat(reached)
-                if (found.st_dev, found.st_ino) != above.identity:
-                    raise SourceError(
-                        f"the folder {self.shown(above.path)} was replaced while it was packed",
-                        hint="Run again when nothing writes to it.",
-                    )
-                above.descriptor = os.dup(reached)
-        self._folder, self._at = above.path, above.descriptor
+        try:
+            if not self._entered:
+                return
+            above = self._entered[-1]
+            if above.descriptor is None:
+                above.descriptor = self._open_again(above, left.descriptor)
+            self._folder, self._at = above.path, above.descriptor
+        finally:
+            left.close()
+
+    def _open_again(self, folder: _Open, below: int | None) -> int:
+        """Open a folder that was closed, from one that is in it, or else by its path."""
+        if below is not None:
+            with suppress(OSError):
+                at = os.open("..", _FOLDER, dir_fd=below)
+                if _identity(os.fstat(at)) == folder.identity:
+                    return at
+                os.close(at)  # a link led here
+        try:
+            with self._reach(folder.path) as at:
+                if _identity(os.fstat(at)) == folder.identity:
+                    return os.dup(at)
+        except OSError as error:
+            raise self._replaced(folder) from error
+        raise self._replaced(folder)
+
+    def _replaced(self, folder: _Open) -> SourceError:
+        return SourceError(
+            f"the folder {self.shown(folder.path)} was replaced while it was packed",
+            hint="Run again when nothing writes to it.",
+        )
 
     def close(self) -> None:
         """Close all directories that were entered."""
@@ -186,7 +256,8 @@ class Root:
         Raises:
             OSError: it is not there, or no regular file.
         """
-        descriptor = os.open(os.path.join(self._base, name), _READ)
+        with self._reach("") as at:
+            descriptor = os.open(name, _READ, dir_fd=at)
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             return descriptor
         os.close(descriptor)
@@ -195,7 +266,7 @@ class Root:
     @contextmanager
     def _reach(self, folder: str) -> Iterator[int]:
         """Yield the descriptor of any folder, opened step by step."""
-        at = os.open(self._base, _FOLDER)
+        at = self._open_base()
         try:
             for name in folder.split("/") if folder else ():
                 below = os.open(_to_system(name), self._folder_flags, dir_fd=at)

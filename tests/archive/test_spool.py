@@ -424,6 +424,32 @@ def test_the_umask_says_who_may_read_a_copy(folder: Path, umask: int) -> None:
         assert stat.S_IMODE(Path(there, "kept").stat().st_mode) == 0o666 & ~umask
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o444, 0o777])
+@pytest.mark.parametrize("on", ["its own disk", "another disk"])
+def test_who_might_read_the_file_before_may_read_the_archive(
+    folder: Path, kind: str, on: str, mode: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else, not for a moment."""
+    del kind
+    seen: set[int] = set()
+    real = os.fsync
+
+    def looking(descriptor: int) -> None:
+        seen.update(stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", looking)
+    (folder / "kept").write_bytes(b"before")
+    (folder / "kept").chmod(mode)
+    another = ANOTHER_DISK if on == "another disk" and ANOTHER_DISK.is_dir() else None
+    with Spool(another or folder) as spool:
+        spool.write(BIG)
+        spool.keep(folder / "kept")
+    assert seen == {mode}
+    assert stat.S_IMODE((folder / "kept").stat().st_mode) == mode
+    assert (folder / "kept").read_bytes() == BIG
+
+
 def test_a_disk_that_gets_full_keeps_what_was_there(folder: Path, full_disk: Path) -> None:
     (full_disk / "kept").write_bytes(b"before")
     with Spool(folder) as spool:

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 import e2b_upload
-from e2b_upload.context.collect import Entry
+from e2b_upload.context.collect import Entry, read_rules, walk
 from e2b_upload.context.dockerignore import MAX_FILE_BYTES
 from e2b_upload.context.root import Root
-from e2b_upload.events import Event, Finished, LeftOut
+from e2b_upload.events import Event, Finished, LeftOut, ignore_events
 
 NOBODY = 65534
 
@@ -248,6 +248,7 @@ def test_a_missing_context_or_ignore_file_is_a_wrong_call(tmp_path: Path) -> Non
     (tmp_path / "large").write_bytes(b"a\n" * MAX_FILE_BYTES)
     for context, options, words in [
         (tmp_path / "no", {}, "does not exist"),
+        ("zero\0byte", {}, "does not exist"),
         (tmp_path / "file", {}, "is not a directory"),
         (tmp_path, {"ignore_file": tmp_path / "no"}, "no does not exist"),
         (tmp_path, {"ignore_file": tmp_path / "large"}, "is larger than"),
@@ -288,10 +289,10 @@ def test_what_vanishes_meanwhile_is_named(tmp_path: Path) -> None:
 def test_the_walk_holds_no_list_of_the_context(tmp_path: Path) -> None:
     """The entries before the one in hand are gone."""
     fill(tmp_path, *(f"d{number}/f" for number in range(50)))
-    walk = e2b_upload.collect(tmp_path)
-    for entry in walk:
-        frame = walk.gi_frame  # type: ignore[attr-defined]
-        state = frame.f_locals["self"]
+    root = Root(tmp_path)
+    found = walk(root, read_rules(root), on_event=ignore_events)
+    for entry in found:
+        state = found.gi_frame.f_locals["self"]  # type: ignore[attr-defined]
         assert len(state._open) <= 2
         assert not state._linked
         del entry
@@ -300,17 +301,17 @@ def test_the_walk_holds_no_list_of_the_context(tmp_path: Path) -> None:
 def test_a_folder_that_becomes_a_link_leads_nowhere_else(tmp_path: Path) -> None:
     fill(tmp_path, "ctx/d/1", "ctx/d/2", "ctx/e/1", "secret/1", "secret/2")
     for folder, error in (("d", None), ("e", "e cannot be listed")):
-        walk = e2b_upload.collect(tmp_path / "ctx")
-        assert [next(walk).path for _ in range(2)] == ["d", "d/1"]
+        entries = e2b_upload.collect(tmp_path / "ctx")
+        assert [next(entries).path for _ in range(2)] == ["d", "d/1"]
         (tmp_path / "ctx" / folder).rename(tmp_path / f"old-{folder}")
         (tmp_path / "ctx" / folder).symlink_to(tmp_path / "secret")
         inside = (tmp_path / f"old-{folder}/1").stat().st_ino
         if error is None:
-            rest = list(walk)
+            rest = list(entries)
             assert [entry.path for entry in rest] == ["d/2", "e", "e/1"]
             assert rest[0].stat.st_ino == (tmp_path / "old-d/2").stat().st_ino
         else:
-            assert "e" in {entry.path for entry in walk if entry.type == "symlink"}
+            assert "e" in {entry.path for entry in entries if entry.type == "symlink"}
         assert inside
         (tmp_path / "ctx" / folder).unlink()
         (tmp_path / f"old-{folder}").rename(tmp_path / "ctx" / folder)
@@ -343,11 +344,11 @@ def test_an_ignore_file_that_is_a_fifo_is_no_rules_but_an_error(
 def test_no_folder_stays_open(tmp_path: Path) -> None:
     fill(tmp_path, *("/".join("d" * depth) + "/f" for depth in range(1, 200)))
     before = os.listdir("/dev/fd")
-    walk = e2b_upload.collect(tmp_path)
+    entries = e2b_upload.collect(tmp_path)
     for _ in range(150):
-        next(walk)
+        next(entries)
         assert len(os.listdir("/dev/fd")) < len(before) + 70
-    del walk
+    del entries
     assert os.listdir("/dev/fd") == before
     assert len(paths(tmp_path)) == 398
     assert os.listdir("/dev/fd") == before
