@@ -12,7 +12,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -213,7 +213,10 @@ class Builds:
     def run(self, plan: Plan) -> Came:
         """Run one, and return what came of it and what of that is wrong."""
         with tempfile.TemporaryDirectory(prefix=f"soak-{plan.number}-") as folder:
-            return _Run(plan, Place.furnish(Path(folder)), self).came()
+            try:
+                return _Run(plan, Place.furnish(Path(folder)), self).came()
+            except Exception:  # noqa: BLE001  (a process that hangs, a server that fails)
+                return Came(1, wrong=[traceback.format_exc()])
 
     def context(self, plan: Plan) -> Path:
         return self._contexts / plan.context
@@ -440,11 +443,10 @@ class _Run:
 
 def _open_files(pid: int) -> Iterator[str]:
     folder = f"/proc/{pid}/fd"
-    for name in os.listdir(folder):
-        try:
-            yield os.readlink(f"{folder}/{name}")
-        except FileNotFoundError:
-            continue
+    with suppress(OSError):  # it has ended
+        for name in os.listdir(folder):
+            with suppress(FileNotFoundError):
+                yield os.readlink(f"{folder}/{name}")
 
 
 @contextmanager

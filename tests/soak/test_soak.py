@@ -203,6 +203,16 @@ def test_a_secret_that_shows_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
     assert sum("secret shows" in violation for violation in violations) == len(PEACEFUL)
 
 
+def test_a_store_that_fails_is_no_end_of_the_soak() -> None:
+    class FailingStore(MemoryStore):
+        def sha256(self, key: str) -> str | None:
+            raise ZeroDivisionError(key)
+
+    violations = found(store=FailingStore)
+    assert len(violations) == len(PEACEFUL)
+    assert all("ZeroDivisionError" in violation for violation in violations)
+
+
 @pytest.mark.parametrize("leaks", [[], ["something stayed"]])
 def test_it_prints_a_table_and_its_exit_status_tells(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], leaks: list[str]
