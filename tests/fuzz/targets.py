@@ -349,6 +349,7 @@ def answer(data: bytes) -> None:
     if isinstance(outcome, Receipt):
         assert outcome.http_status in {200, 201, 204}
         assert b"HTTP/" in said
+        assert b"\n\r\n" in said or b"\n\n" in said, said  # half a head is no receipt
         _check_receipt(outcome, said)
     else:
         assert isinstance(outcome, (RefusedError, UnavailableError)), (said, outcome)

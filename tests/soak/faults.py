@@ -59,13 +59,13 @@ class Fault(NamedTuple):
     """One thing that may happen to an attempt.
 
     Attributes:
-        effects: what may come of it.
+        effect: what comes of it.
         make: gives the scripts of the connections that it takes.
         connections: how many that are.
         needs_proof: whether a client can only notice where the store tells a digest.
     """
 
-    effects: tuple[Effect, ...]
+    effect: Effect
     make: Make
     connections: int = 1
     needs_proof: bool = False
@@ -256,71 +256,63 @@ AT_ONCE: Final = {"Retry-After": "0"}
 LATER: Final = {"Retry-After": "100"}
 
 FAULTS: Final[Mapping[str, Fault]] = {
-    "none": Fault(("stored",), serve),
-    "reset at once": Fault(("passing",), _reset_at_once),
-    "reset in the body": Fault(("passing",), _reset),
-    "closed without an answer": Fault(("passing",), _hang_up),
-    "stored, answer lost": Fault(("passing",), _lost),
-    # What is there of the head may say 200, and the receipt may be whole.
-    "half an answer": Fault(("stored", "passing"), _half(_close)),
-    "half an answer, then silence": Fault(("passing",), _half(_hold)),
-    "garbage": Fault(("passing",), _garbage),
-    "500": Fault(("passing",), _says(500)),
-    "500 InternalError": Fault(("passing",), _says(500, "InternalError", AT_ONCE)),
-    "503": Fault(("passing",), _says(503)),
-    "503 SlowDown, at once": Fault(("passing",), _says(503, "SlowDown", AT_ONCE)),
-    "429": Fault(("passing",), _says(429)),
-    "429, at once": Fault(("passing",), _says(429, headers=AT_ONCE)),
-    "400 RequestTimeout": Fault(("passing",), _says(400, "RequestTimeout", AT_ONCE)),
-    "short stall": Fault(("stored",), _stall_and_serve),
-    "long stall": Fault(("passing",), _stall_for_ever),
-    "100 and 103 first": Fault(("stored",), _continue),
-    "307 once": Fault(("stored",), _redirect_once, 2),
-    "wrong digest told": Fault(("damaged",), _wrong_claim, needs_proof=True),
-    "BadDigest": Fault(("damaged",), _says(400, "BadDigest", AT_ONCE)),
-    "damaged on the way": Fault(("damaged",), _damaged_on_the_way, needs_proof=True),
-    "damaged in the store": Fault(("damaged",), _rewritten(_changed), needs_proof=True),
+    "none": Fault("stored", serve),
+    "reset at once": Fault("passing", _reset_at_once),
+    "reset in the body": Fault("passing", _reset),
+    "closed without an answer": Fault("passing", _hang_up),
+    "stored, answer lost": Fault("passing", _lost),
+    "half an answer": Fault("passing", _half(_close)),
+    "half an answer, then silence": Fault("passing", _half(_hold)),
+    "garbage": Fault("passing", _garbage),
+    "500": Fault("passing", _says(500)),
+    "500 InternalError": Fault("passing", _says(500, "InternalError", AT_ONCE)),
+    "503": Fault("passing", _says(503)),
+    "503 SlowDown, at once": Fault("passing", _says(503, "SlowDown", AT_ONCE)),
+    "429": Fault("passing", _says(429)),
+    "429, at once": Fault("passing", _says(429, headers=AT_ONCE)),
+    "400 RequestTimeout": Fault("passing", _says(400, "RequestTimeout", AT_ONCE)),
+    "short stall": Fault("stored", _stall_and_serve),
+    "long stall": Fault("passing", _stall_for_ever),
+    "100 and 103 first": Fault("stored", _continue),
+    "307 once": Fault("stored", _redirect_once, 2),
+    "wrong digest told": Fault("damaged", _wrong_claim, needs_proof=True),
+    "BadDigest": Fault("damaged", _says(400, "BadDigest", AT_ONCE)),
+    "damaged on the way": Fault("damaged", _damaged_on_the_way, needs_proof=True),
+    "damaged in the store": Fault("damaged", _rewritten(_changed), needs_proof=True),
     "truncated in the store": Fault(
-        ("damaged",),
+        "damaged",
         _rewritten(lambda body, where: body[: int(where * len(body))]),
         needs_proof=True,
     ),
-    "403 before the body": Fault(("refused",), _early),
-    "403 ExpiredToken": Fault(("refused",), _says(403, "ExpiredToken")),
-    "412": Fault(("refused",), _says(412, "PreconditionFailed")),
-    "301": Fault(("refused",), _says(301, "PermanentRedirect", {"Location": "/elsewhere"})),
-    "307 to itself": Fault(("refused",), _redirect_for_ever, _MOST_REQUESTS),
+    "403 before the body": Fault("refused", _early),
+    "403 ExpiredToken": Fault("refused", _says(403, "ExpiredToken")),
+    "412": Fault("refused", _says(412, "PreconditionFailed")),
+    "301": Fault("refused", _says(301, "PermanentRedirect", {"Location": "/elsewhere"})),
+    "307 to itself": Fault("refused", _redirect_for_ever, _MOST_REQUESTS),
 }
 # For what is to happen while the client waits: for the answer, for its next attempt.
-HELD: Final = Fault(("passing",), _stall_for_ever)
-PUT_OFF: Final = Fault(("passing",), _says(503, headers=LATER))
+HELD: Final = Fault("passing", _stall_for_ever)
+PUT_OFF: Final = Fault("passing", _says(503, headers=LATER))
 
 
 class Outcome(NamedTuple):
-    """What a build may come to."""
+    """What a build comes to."""
 
     code: int
     attempts: int
     connections: int
 
 
-def outcomes(faults: Sequence[Fault], retries: int) -> set[Outcome]:
-    """Return what may come of an upload that meets these faults, one an attempt."""
-    found = set[Outcome]()
-
-    def attempt(number: int, connections: int, damaged: int) -> None:
-        fault = faults[number] if number < len(faults) else FAULTS["none"]
-        number, connections = number + 1, connections + fault.connections
-        for effect in fault.effects:
-            again = damaged + (effect == "damaged")
-            if effect == "stored":
-                found.add(Outcome(0, number, connections))
-            elif effect == "refused":
-                found.add(Outcome(6, number, connections))
-            elif number > retries or (effect == "damaged" and again > 1):
-                found.add(Outcome(5, number, connections))
-            else:
-                attempt(number, connections, again)
-
-    attempt(0, 0, 0)
-    return found
+def outcome(faults: Sequence[Fault], retries: int) -> Outcome:
+    """Return what comes of an upload that meets these faults, one an attempt."""
+    attempts = connections = damaged = 0
+    for fault in (*faults, FAULTS["none"]):
+        attempts, connections = attempts + 1, connections + fault.connections
+        damaged += fault.effect == "damaged"
+        if fault.effect == "stored":
+            return Outcome(0, attempts, connections)
+        if fault.effect == "refused":
+            return Outcome(6, attempts, connections)
+        if attempts > retries or (fault.effect == "damaged" and damaged > 1):
+            break
+    return Outcome(5, attempts, connections)
