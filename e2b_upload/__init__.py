@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         UploadError,
         UsageError,
     )
-    from e2b_upload.pipeline import Receipt, build, collect, pack, put
+    from e2b_upload.pipeline import Receipt, build, build_async, collect, pack, put
 
 _HOME = {
     "Archive": "e2b_upload.archive.pack",
@@ -34,6 +34,7 @@ _HOME = {
     "UploadError": "e2b_upload.errors",
     "UsageError": "e2b_upload.errors",
     "build": "e2b_upload.pipeline",
+    "build_async": "e2b_upload.pipeline",
     "collect": "e2b_upload.pipeline",
     "pack": "e2b_upload.pipeline",
     "put": "e2b_upload.pipeline",
@@ -52,6 +53,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "build",
+    "build_async",
     "collect",
     "pack",
     "put",

@@ -87,10 +87,15 @@ class SpoolError(UploadError):
 
 
 class UnavailableError(UploadError):
-    """The network or the store failed in a way that may pass."""
+    """The network or the store failed in a way that may pass.
+
+    Attributes:
+        retry_after: seconds that the store asks to wait, or None where it does not.
+    """
 
     kind = "unavailable"
     exit_code = 5
+    retry_after: float | None = None
 
 
 class RefusedError(UploadError):

@@ -100,7 +100,35 @@ class Redirected:
     target: str
 
 
-Event: TypeAlias = Started | Progress | Finished | LeftOut | Kept | Redirected
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrying:
+    """An attempt to put failed, and there will be another after a wait.
+
+    Attributes:
+        attempt: the number of the one to come; the first was 1.
+        attempts: how many there may be.
+        seconds: how long until then.
+        reason: what the last one came to.
+    """
+
+    attempt: int
+    attempts: int
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expiring:
+    """The URL expires soon: packing took longer than it still has.
+
+    Attributes:
+        seconds: until it does, by this machine's clock.
+    """
+
+    seconds: float
+
+
+Event: TypeAlias = Started | Progress | Finished | LeftOut | Kept | Redirected | Retrying | Expiring
 OnEvent: TypeAlias = Callable[[Event], None]
 
 

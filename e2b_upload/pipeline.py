@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import IO, TYPE_CHECKING, NamedTuple, TypeAlias, TypedDict
 
 from e2b_upload.archive.digest import Digesting
@@ -20,16 +21,24 @@ from e2b_upload.archive.spool import Spool
 from e2b_upload.context.collect import read_rules, walk
 from e2b_upload.context.problems import Problem, Problems
 from e2b_upload.context.root import Root
-from e2b_upload.errors import SpoolError, UsageError, printable
-from e2b_upload.events import Finished, Kept, Progress, Started, ignore_events
+from e2b_upload.errors import SpoolError, UploadError, UsageError, printable
+from e2b_upload.events import Expiring, Finished, Kept, Progress, Started, ignore_events
+from e2b_upload.transfer.deadline import AbandonedError
+from e2b_upload.transfer.headers import checked_headers
+from e2b_upload.transfer.presigned import check_terms, read_terms
+from e2b_upload.transfer.retry import CONNECT_TIMEOUT, RETRIES, STALL_TIMEOUT, Patience
+from e2b_upload.transfer.url import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
     from typing import Unpack
 
     from e2b_upload.archive.deflate import Compression
+    from e2b_upload.archive.digest import Digests
     from e2b_upload.context.collect import Entry
-    from e2b_upload.events import OnEvent
+    from e2b_upload.events import Event, OnEvent
+    from e2b_upload.transfer.presigned import Terms
+    from e2b_upload.transfer.put import Sent
     from e2b_upload.transfer.url import PresignedUrl
 
 Path: TypeAlias = str | os.PathLike[str]
@@ -73,7 +82,19 @@ class Receipt:
     seconds: Seconds = field(default_factory=Seconds)
 
 
-class PackOptions(TypedDict, total=False):
+class _PackOptions(TypedDict, total=False):
+    ignore_file: Path | None
+    no_ignore: bool
+    exclude: Iterable[str]
+    follow_symlinks: bool
+    compression: Compression
+    threads: int | None
+    mtime: int | None
+    spool_dir: Path | None
+    count_first: bool
+
+
+class PackOptions(_PackOptions, total=False):
     """What :func:`pack` and :func:`build` take beside their arguments; none is needed.
 
     Attributes:
@@ -93,16 +114,40 @@ class PackOptions(TypedDict, total=False):
         on_event: told of progress and of what is left out.
     """
 
-    ignore_file: Path | None
-    no_ignore: bool
-    exclude: Iterable[str]
-    follow_symlinks: bool
-    compression: Compression
-    threads: int | None
-    mtime: int | None
-    spool_dir: Path | None
-    count_first: bool
     on_event: OnEvent
+
+
+class PutOptions(TypedDict, total=False):
+    """What :func:`put` and :func:`build` take beside their arguments; none is needed.
+
+    Attributes:
+        headers: sent beside requests' own; not Content-Length and Transfer-Encoding.
+        retries: further attempts after the first, where one may help. Default: 4.
+        connect_timeout: seconds for an address of the host to take a connection. Default: 10.
+        stall_timeout: seconds in which a byte must move, the wait for the answer included.
+            Default: 60.
+        max_time: seconds for the whole put, all attempts and waits. Default: any.
+        on_event: told of progress, redirects and retries.
+    """
+
+    headers: Mapping[str, str] | None
+    retries: int
+    connect_timeout: float
+    stall_timeout: float
+    max_time: float | None
+    on_event: OnEvent
+
+
+class BuildOptions(_PackOptions, PutOptions, total=False):
+    """What :func:`build` takes beside its arguments: the options of both, and two of its own.
+
+    Attributes:
+        output: also keep the archive there, whatever becomes of the upload.
+        dry_run: do all but the PUT.
+    """
+
+    output: Path | IO[bytes] | None
+    dry_run: bool
 
 
 def collect(
@@ -173,6 +218,10 @@ def put(
     url: str,
     *,
     headers: Mapping[str, str] | None = None,
+    retries: int = RETRIES,
+    connect_timeout: float = CONNECT_TIMEOUT,
+    stall_timeout: float = STALL_TIMEOUT,
+    max_time: float | None = None,
     on_event: OnEvent = ignore_events,
 ) -> Receipt:
     """PUT an archive that exists to a presigned URL.
@@ -181,17 +230,25 @@ def put(
         archive: a file's path, or what :func:`pack` returned.
         url: the presigned URL.
         headers: sent beside requests' own; not Content-Length and Transfer-Encoding.
-        on_event: told of progress.
+        retries: further attempts after the first, where one may help.
+        connect_timeout: seconds for an address of the host to take a connection.
+        stall_timeout: seconds in which a byte must move, the wait for the answer included.
+        max_time: seconds for all of it, attempts and waits; None for any.
+        on_event: told of progress, redirects and retries.
 
     Raises:
         UsageError: a URL or header that cannot be used, or no such file.
-        UnavailableError: the network or the store failed; it may work later.
-        RefusedError: the store refuses.
+        UnavailableError: the network or the store kept failing; it may work later.
+        RefusedError: the store refuses, or surely will.
     """
-    from e2b_upload.transfer.headers import checked_headers
-    from e2b_upload.transfer.url import parse
-
-    target, checked = parse(url), checked_headers(headers or {})
+    patience = Patience(
+        retries=retries,
+        connect_timeout=connect_timeout,
+        stall_timeout=stall_timeout,
+        max_time=max_time,
+    )
+    target = _Target(parse(url), checked_headers(headers or {}), patience, on_event, None)
+    target.check()
     path = archive.path if isinstance(archive, Archive) else os.fspath(archive)
     if path is None:
         raise UsageError(
@@ -207,8 +264,9 @@ def put(
         ) from error
     with file:
         descriptor = file.fileno()
-        if isinstance(archive, Archive):
-            return _put(descriptor, target, checked, on_event).receipt(archive)
+        if isinstance(archive, Archive) and archive.md5 and archive.sha256:
+            sent = target.put(descriptor, lambda: archive, hashed=True)
+            return _receipt(sent, archive)
         if not stat.S_ISREG(os.stat(descriptor).st_mode):
             raise UsageError(
                 f"the archive {printable(path)} is not a regular file",
@@ -217,47 +275,158 @@ def put(
         size = os.stat(descriptor).st_size
         with Digesting(descriptor) as digesting:  # while it is sent
             digesting.grown(size)
-            sent = _put(descriptor, target, checked, on_event)
-            digests = digesting.result()
-        known = Archive(bytes=size, sha256=digests.sha256, md5=digests.md5, path=path)
-        return sent.receipt(known)
+            known = cache(digesting.result)
+            sent = target.put(descriptor, known, hashed=False)
+            sha256, md5 = known()
+        return _receipt(sent, Archive(bytes=size, sha256=sha256, md5=md5, path=path))
 
 
-def build(
-    context: Path,
-    url: str | None,
-    *,
-    output: Path | IO[bytes] | None = None,
-    headers: Mapping[str, str] | None = None,
-    dry_run: bool = False,
-    **options: Unpack[PackOptions],
-) -> Receipt:
+def build(context: Path, url: str | None, **options: Unpack[BuildOptions]) -> Receipt:
     """Pack a context into a spool that nothing can leave behind, and PUT it to a presigned URL.
 
     Args:
         context: the directory.
         url: the presigned URL; None only for a dry run.
-        output: also keep the archive there, whatever becomes of the upload.
-        headers: as for :func:`put`.
-        dry_run: do all but the PUT.
-        options: those of ``e2b_upload.pipeline.PackOptions``.
+        options: those of ``e2b_upload.pipeline.BuildOptions``.
 
     Raises:
         UploadError: as :func:`pack` and :func:`put`; URL and headers are looked at first.
     """
-    from e2b_upload.transfer.headers import checked_headers
-    from e2b_upload.transfer.url import parse
+    return _build(context, url, None, **options)
 
+
+async def build_async(context: Path, url: str | None, **options: Unpack[BuildOptions]) -> Receipt:
+    """Do as :func:`build` in a thread, beside an event loop that goes on.
+
+    Cancelling it stops packing or the PUT within a second, and frees the spool. Who watches is
+    called in that thread.
+
+    Args:
+        context: the directory.
+        url: the presigned URL; None only for a dry run.
+        options: those of ``e2b_upload.pipeline.BuildOptions``.
+
+    Raises:
+        UploadError: as :func:`build`.
+        asyncio.CancelledError: when all is freed.
+    """
+    import asyncio
+
+    cancelled = threading.Event()
+    watch = options.get("on_event", ignore_events)
+
+    def on_event(event: Event) -> None:
+        if cancelled.is_set():
+            raise AbandonedError
+        watch(event)
+
+    options["on_event"] = on_event
+    work = asyncio.ensure_future(asyncio.to_thread(_build, context, url, cancelled, **options))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        cancelled.set()
+        await asyncio.wait([work])
+        work.cancelled() or work.exception()  # heard: nobody wants it any more
+        raise
+
+
+def _build(
+    context: Path,
+    url: str | None,
+    cancelled: threading.Event | None,
+    *,
+    output: Path | IO[bytes] | None = None,
+    headers: Mapping[str, str] | None = None,
+    dry_run: bool = False,
+    retries: int = RETRIES,
+    connect_timeout: float = CONNECT_TIMEOUT,
+    stall_timeout: float = STALL_TIMEOUT,
+    max_time: float | None = None,
+    on_event: OnEvent = ignore_events,
+    **options: Unpack[_PackOptions],
+) -> Receipt:
+    patience = Patience(
+        retries=retries,
+        connect_timeout=connect_timeout,
+        stall_timeout=stall_timeout,
+        max_time=max_time,
+    )
     checked = checked_headers(headers or {})
-    target = parse(url) if url is not None else None
-    if target is None and not dry_run:
+    if url is None and not dry_run:
         raise UsageError("there is no URL to put to", hint="Name one, or make it a dry run.")
-    with _packed(context, output, **options) as packed:
+    target = None
+    if url is not None:
+        target = _Target(parse(url), checked, patience, on_event, cancelled)
+        target.check()
+    with _packed(context, output, on_event=on_event, **options) as packed:
+        archive = packed.archive
         if target is None or dry_run:
-            return Receipt(archive=packed.archive, seconds=packed.seconds)
-        on_event = options.get("on_event", ignore_events)
-        sent = _put(packed.spool.fileno(), target, checked, on_event)
-        return sent.receipt(packed.archive, packed.seconds)
+            return Receipt(archive=archive, seconds=packed.seconds)
+        target.foresee(packed.seconds.pack)
+        try:
+            sent = target.put(packed.spool.fileno(), lambda: archive, hashed=True)
+        except UploadError as error:
+            if archive.path is not None:
+                error.hint += f" The archive is kept as {printable(archive.path)}."
+            elif target.is_expired():
+                error.hint += " With -o FILE the archive is kept, and need not be packed again."
+            raise
+        return _receipt(sent, archive, packed.seconds)
+
+
+class _Target(NamedTuple):
+    """Where to put, and how."""
+
+    url: PresignedUrl
+    headers: Mapping[str, str]
+    patience: Patience
+    on_event: OnEvent
+    cancelled: threading.Event | None
+
+    def check(self) -> None:
+        """Refuse what the store will surely refuse."""
+        check_terms(self._terms, self.url, self.headers, now=time.time())
+
+    def foresee(self, took: float) -> None:
+        """Warn where the URL expires within as many seconds as packing took."""
+        if self._terms.expiry is not None and (left := self._terms.expiry - time.time()) < took:
+            self.on_event(Expiring(seconds=max(left, 0.0)))
+
+    def is_expired(self) -> bool:
+        """Whether the URL has expired by now, by this machine's clock."""
+        return self._terms.expiry is not None and time.time() >= self._terms.expiry
+
+    def put(
+        self, descriptor: int, digests: Callable[[], Digests | Archive], *, hashed: bool
+    ) -> Sent:
+        """PUT: the one place where the library goes to the network."""
+        from e2b_upload.transfer.put import Putting, Source
+
+        source = Source(descriptor, lambda name: bytes.fromhex(getattr(digests(), name)), hashed)
+        return Putting(
+            source,
+            self.url,
+            headers=self.headers,
+            patience=self.patience,
+            cancelled=self.cancelled,
+            on_event=self.on_event,
+        ).put()
+
+    @property
+    def _terms(self) -> Terms:
+        return read_terms(self.url)
+
+
+def _receipt(sent: Sent, archive: Archive, packed: Seconds | None = None) -> Receipt:
+    return Receipt(
+        url=sent.url.shown,
+        http_status=sent.http_status,
+        attempts=sent.attempts,
+        verified=sent.verified,
+        archive=archive,
+        seconds=replace(packed or Seconds(), put=sent.seconds),
+    )
 
 
 class _Packed(NamedTuple):
@@ -359,29 +528,3 @@ def _count(entries: Generator[Entry | Problem], on_event: OnEvent) -> int:
     seconds = time.monotonic() - start
     on_event(Finished(step="collect", done=total, entries=number, seconds=seconds))
     return total
-
-
-class _Sent(NamedTuple):
-    url: str
-    http_status: int
-    seconds: float
-
-    def receipt(self, archive: Archive, packed: Seconds | None = None) -> Receipt:
-        return Receipt(
-            url=self.url,
-            http_status=self.http_status,
-            attempts=1,
-            archive=archive,
-            seconds=replace(packed or Seconds(), put=self.seconds),
-        )
-
-
-def _put(
-    descriptor: int, url: PresignedUrl, headers: Mapping[str, str], on_event: OnEvent
-) -> _Sent:
-    """PUT: the one place where the library goes to the network."""
-    from e2b_upload.transfer.put import put_once
-
-    start = time.monotonic()
-    answer, final = put_once(descriptor, url, headers=headers, on_event=on_event)
-    return _Sent(final.shown, answer.http_status, time.monotonic() - start)

@@ -111,7 +111,7 @@ def test_the_spool_is_gone_after_a_refusal(
     error: type[e2b_upload.UploadError],
 ) -> None:
     with raw_server(script) as store, pytest.raises(error):  # type: ignore[arg-type]
-        e2b_upload.build(context, store.url + "/k", spool_dir=spool_dir)
+        e2b_upload.build(context, store.url + "/k", spool_dir=spool_dir, retries=0)
     assert [is_closed(spool) for spool in spools] == [True]
     assert list(spool_dir.iterdir()) == []
 

@@ -19,18 +19,22 @@ from e2b_upload.cli.options import (
     AsJson,
     ColorChoice,
     Compression,
+    ConnectTimeout,
     Context,
     DryRun,
     Exclude,
     FollowSymlinks,
     Headers,
     IgnoreFile,
+    MaxTime,
     Mtime,
     NoIgnore,
     Output,
     ProgressStyle,
     Quiet,
+    Retries,
     SpoolDir,
+    StallTimeout,
     Threads,
     Url,
     UrlFile,
@@ -164,13 +168,15 @@ def _last_resort(report: Report) -> Iterator[None]:
 
     watching = threading.Thread(target=watch, name="last resort", daemon=True)
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    watching.start()
+    with suppress(RuntimeError):  # the system has no thread for it
+        watching.start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
         os.write(writing, b"\0")
-        watching.join()
+        if watching.ident is not None:
+            watching.join()
         os.close(writing)
         os.close(reading)
 
@@ -213,6 +219,10 @@ def build(
     url: Url = None,
     url_file: UrlFile = None,
     header: Headers = None,
+    retries: Retries = 4,
+    connect_timeout: ConnectTimeout = 10.0,
+    stall_timeout: StallTimeout = 60.0,
+    max_time: MaxTime = None,
     dry_run: DryRun = False,
     ignore_file: IgnoreFile = None,
     no_ignore: NoIgnore = False,
@@ -284,6 +294,10 @@ def build(
             spool_dir=spool_dir,
             output=open(STDOUT, "wb", closefd=False) if output == "-" else output,  # noqa: SIM115
             headers=_read_headers(header or []),
+            retries=retries,
+            connect_timeout=connect_timeout,
+            stall_timeout=stall_timeout,
+            max_time=max_time,
             dry_run=dry_run,
             count_first=style == "bar" and not quiet,
             on_event=on_event,

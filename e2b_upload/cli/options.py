@@ -32,6 +32,44 @@ Headers: TypeAlias = Annotated[
         rich_help_panel=UPLOAD,
     ),
 ]
+Retries: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        envvar="E2B_UPLOAD_RETRIES",
+        min=0,
+        max=1000,
+        help="Further attempts where one may help.",
+        rich_help_panel=UPLOAD,
+    ),
+]
+ConnectTimeout: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        envvar="E2B_UPLOAD_CONNECT_TIMEOUT",
+        help="Wait so long for a connection.",
+        rich_help_panel=UPLOAD,
+    ),
+]
+StallTimeout: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        envvar="E2B_UPLOAD_STALL_TIMEOUT",
+        help="Give an attempt up when no byte moves for so long, waiting for the answer included.",
+        rich_help_panel=UPLOAD,
+    ),
+]
+MaxTime: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        envvar="E2B_UPLOAD_MAX_TIME",
+        help="The upload, with all attempts and waits, takes no longer. Default: any time.",
+        rich_help_panel=UPLOAD,
+    ),
+]
 DryRun: TypeAlias = Annotated[
     bool, typer.Option("--dry-run", help="Do all but the PUT.", rich_help_panel=UPLOAD)
 ]

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from e2b_upload.cli.report import duration, size
 from e2b_upload.errors import printable
-from e2b_upload.events import Finished, Kept, LeftOut, Progress, Redirected, Started
+from e2b_upload.events import (
+    Expiring,
+    Finished,
+    Kept,
+    LeftOut,
+    Progress,
+    Redirected,
+    Retrying,
+    Started,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,6 +68,14 @@ class _Watcher:
                 self.report.line(f"kept the archive as {printable(path)}")
             case Redirected(http_status=status, target=target):
                 self.report.line(f"redirected ({status}) to {target}")
+            case Retrying(attempt=attempt, attempts=attempts, seconds=seconds, reason=reason):
+                which = f"attempt {attempt} of {attempts}"
+                self.report.warn(f"{reason}; retrying in {duration(seconds)} ({which})")
+            case Expiring(seconds=left):
+                self.report.warn(
+                    f"the URL expires in {duration(left)}, sooner than packing took: the upload "
+                    "may come too late; ask for one that is valid for longer"
+                )
 
     def started(self, event: Started) -> None:
         """A step begins."""

@@ -17,7 +17,9 @@ import requests
 import urllib3
 
 from e2b_upload.errors import RefusedError, UnavailableError, UsageError, printable
+from e2b_upload.transfer.receipt import DamagedError
 from e2b_upload.transfer.redaction import REDACTED, blot_out, redact, secrets_of
+from e2b_upload.transfer.retry import read_date, read_retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,6 +32,14 @@ FOLLOWED = frozenset({307, 308})
 # Worth another attempt. All that is not named here is not.
 PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504, 509})
 PASSING_CODE = frozenset({"RequestTimeout", "SlowDown", "InternalError"})
+# What came is not what its Content-MD5 says: S3's, Azure's.
+DAMAGED_CODE = frozenset({"BadDigest", "Md5Mismatch"})
+# A signature's time is judged by the store's clock, a URL's expiry also by this machine's.
+_MAYBE_SKEW = frozenset({400, 401, 403})
+_SKEW_SECONDS = 300
+
+# How OpenSSL complains of a CA bundle.
+_NO_CERTIFICATES = ("NO_CERTIFICATE_OR_CRL_FOUND", "PEM lib")
 
 MAX_ANSWER_BYTES = 64 * 1024
 _MAX_WORDS = 500  # characters of a store's text that are shown
@@ -74,11 +84,13 @@ class Answer:
         http_status: the status line's number.
         headers: names in lower case.
         body: the beginning of it, ``MAX_ANSWER_BYTES`` at most.
+        time: when it came, seconds since the epoch by this machine's clock.
     """
 
     http_status: int
     headers: Mapping[str, str]
     body: bytes
+    time: float
 
 
 def failure(answer: Answer, url: PresignedUrl) -> UploadError:
@@ -102,14 +114,31 @@ def failure(answer: Answer, url: PresignedUrl) -> UploadError:
     if 300 <= status < 400:  # noqa: PLR2004
         verb = f"redirected (to {redact_location(answer)}) and did not take"
         hint = "The PUT is not sent on there: ask for a URL of the right endpoint or region."
-    hint = _HINT.get(code or "", _HINT_STATUS.get(status, hint))
-    return kind(
+    if code in DAMAGED_CODE:
+        kind, verb, hint = DamagedError, "refused", "Something on the way changes what is sent."
+    hint = _HINT.get(code or "", _HINT_STATUS.get(status, hint)) + _skew(answer)
+    error = kind(
         printable(f"{url.host} {verb} the upload to {url.shown}: {told}"),
         hint=hint,
         http_status=status,
         code=code,
         request_id=request_id,
     )
+    if isinstance(error, UnavailableError):
+        error.retry_after = read_retry_after(answer.headers, answer.time)
+    return error
+
+
+def _skew(answer: Answer) -> str:
+    """Return words about a clock that is wrong, where the answer tells another time."""
+    date = read_date(answer.headers.get("date", ""))
+    if answer.http_status not in _MAYBE_SKEW or date is None:
+        return ""
+    ahead = answer.time - date
+    if abs(ahead) < _SKEW_SECONDS:
+        return ""
+    how = "ahead of" if ahead > 0 else "behind"
+    return f" This machine's clock is {abs(ahead) / 60:.0f} minutes {how} the store's."
 
 
 def redact_location(answer: Answer) -> str:
@@ -208,13 +237,18 @@ def _broken_connection(
             f"the upload to {url.host} stalled after {progress}: no byte moved in time",
             hint="Try again, or from a network with a better way there.",
         )
+    if any(mark in str(cause) for cause in causes for mark in _NO_CERTIFICATES):
+        return UsageError(
+            "the CA bundle holds no certificates",
+            hint="REQUESTS_CA_BUNDLE, or CURL_CA_BUNDLE, must name a file with certificates.",
+        )
     for cause in causes:
         if isinstance(cause, ssl.SSLError) and not isinstance(
             cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
         ):
             return RefusedError(
                 printable(f"no TLS with {url.host}: {cause.reason or cause}"),
-                hint="Is it https there at all? Or is the CA bundle no certificate file?",
+                hint="Is it https there at all?",
             )
     return UnavailableError(
         printable(f"the connection to {url.host} broke after {progress}: {words}"),

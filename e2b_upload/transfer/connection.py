@@ -1,15 +1,21 @@
-"""Connections that notice a stalled send, and that hear the answer to a body they could not send.
+"""Connections that notice a stall, and that hear an answer to a body they could not send.
 
-urllib3 knows a time-out for connecting, which it also applies to each ``sendall``, and one for
-reading. And over TLS it loses the answer of a store that refuses early and closes: the failed send
-is an SSL error there, which it takes for a broken connection (urllib3 #3148, #3382).
+What urllib3's own do not do: count a time-out from the last byte that moved, in sending as in
+reading; stop when the time for all of it is up; hear the answer of a store that refuses early, be
+it that it closes (over TLS the failed send is an SSL error there, which urllib3 takes for a broken
+connection: #3148, #3382), be it that it reads no more; and wait for the final answer after interim
+ones (RFC 9110, 15.2: http.client takes a 103 for final).
 """
 
 from __future__ import annotations
 
 import errno
+import io
+import re
 import ssl
 import time
+from functools import partial
+from http.client import BadStatusLine, HTTPResponse, parse_headers
 from typing import TYPE_CHECKING, Any
 
 from requests.adapters import HTTPAdapter
@@ -18,35 +24,44 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping
 
     from requests import PreparedRequest
     from urllib3 import PoolManager
 
+    from e2b_upload.transfer.deadline import Deadline
+
 _GONE = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError)
+_NOTHING_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_STATUS = re.compile(rb"(?:\A|\r\n\r\n)HTTP/1\.\d (\d)")
+_HEARD_BYTES = 64 * 1024
+_MOST_INTERIM = 10
 
 
 class _Sending(HTTPConnection):
-    """A connection whose time-out counts from the last byte that moved, in ``send`` as in read.
+    """A connection that looks up several times a second, whatever it waits for.
 
     Attributes:
         stall_timeout: seconds in which a byte must move.
+        deadline: of the whole put.
         target: what to ask for. urllib3 logs what it is given, so it is given no query.
         piece_bytes: how much is handed to the system at once.
     """
 
     stall_timeout: float
+    deadline: Deadline
     target: str
     piece_bytes = 1024 * 1024
+    _heard = b""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        # http.client calls it with the socket.
+        self.response_class = partial(_Answer, self)  # type: ignore[assignment]
 
     def connect(self) -> None:
-        super().connect()
-        self.sock.settimeout(self.stall_timeout)
-
-    def request(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        if self.sock is not None:
-            self.timeout = self.stall_timeout  # urllib3 sets it to the one for connecting
-        super().request(*args, **kwargs)
+        self.deadline.call(super().connect, self.close)
 
     def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         del url
@@ -57,14 +72,42 @@ class _Sending(HTTPConnection):
             self.connect()
         rest = memoryview(data)
         try:
-            # sendall() has one time-out for the whole piece: on a slow link it would run out.
             while rest:
                 start = time.monotonic()
-                rest = rest[self.sock.send(rest[: self.piece_bytes]) :]
+                rest = rest[self._send(rest[: self.piece_bytes], start + self.stall_timeout) :]
                 self._adapt(time.monotonic() - start)
         except _GONE as error:
             # urllib3 reads the answer after a broken pipe, and only then.
             raise BrokenPipeError(errno.EPIPE, "the peer stopped reading") from error
+
+    def _send(self, piece: memoryview, until: float) -> int:
+        """Send as much of a piece as goes, and return how much that was."""
+        while True:
+            self.sock.settimeout(self.deadline.slice(until))
+            try:
+                return self.sock.send(piece)
+            except TimeoutError:
+                if self._is_answered():
+                    raise BrokenPipeError(errno.EPIPE, "the peer answered") from None
+                if time.monotonic() >= until:
+                    raise
+
+    def _is_answered(self) -> bool:
+        """Whether the store has said all that it wants to, before it took the whole body."""
+        self.sock.settimeout(0)
+        try:
+            data = self.sock.recv(_HEARD_BYTES)
+        except _NOTHING_YET:
+            return False
+        self._heard += data
+        statuses = _STATUS.findall(self._heard)
+        only_interim = statuses and statuses[-1] == b"1"
+        return not data or not only_interim or len(self._heard) > _HEARD_BYTES
+
+    def take_heard(self) -> bytes:
+        """Return what was read of the answer by now; it is to be read once."""
+        heard, self._heard = self._heard, b""
+        return heard
 
     def _adapt(self, seconds: float) -> None:
         """Choose the next piece's size, after one that took so long."""
@@ -82,6 +125,74 @@ class _SendingTls(_Sending, HTTPSConnection):
         self.piece_bytes = self.long_bytes if seconds < 1 else self.record_bytes
 
 
+class _Incoming(io.RawIOBase):
+    """What the store says.
+
+    A byte must move within the stall time-out, and all of an answer that is trickled has as long
+    again.
+    """
+
+    def __init__(self, connection: _Sending, sock: socket.socket) -> None:
+        self._sock = sock
+        self._open = sock.makefile("rb", buffering=0)  # keeps it open as long as this is
+        self._heard = connection.take_heard()
+        self._deadline = connection.deadline
+        self._stall_timeout = connection.stall_timeout
+        self._until = time.monotonic() + 2 * connection.stall_timeout
+        self.head_bytes: int | None = 0  # of the answer's head so far; None when it is whole
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401  (io's own signature)
+        if self._heard:
+            count = min(len(buffer), len(self._heard))
+            buffer[:count], self._heard = self._heard[:count], self._heard[count:]
+            self.head_bytes = count
+            return count
+        until = min(time.monotonic() + self._stall_timeout, self._until)
+        while True:
+            self._sock.settimeout(self._deadline.slice(until))
+            try:
+                count = self._sock.recv_into(buffer)
+            except TimeoutError:
+                if time.monotonic() >= until:
+                    raise
+                continue
+            if self.head_bytes is not None:
+                # http.client takes the end of the connection for the end of the headers.
+                if not count and self.head_bytes:
+                    raise ConnectionResetError(errno.ECONNRESET, "closed amid the answer")
+                self.head_bytes += count
+            return count
+
+    def close(self) -> None:
+        self._open.close()
+        super().close()
+
+
+class _Answer(HTTPResponse):
+    """An answer, the final one: what comes before it is skipped."""
+
+    def __init__(self, connection: _Sending, sock: socket.socket, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(sock, **kwargs)
+        self.fp.close()
+        self._incoming = _Incoming(connection, sock)
+        self.fp = io.BufferedReader(self._incoming)
+
+    def begin(self) -> None:
+        super().begin()
+        self._incoming.head_bytes = None
+
+    def _read_status(self) -> tuple[str, int, str]:
+        for _ in range(_MOST_INTERIM):
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 100 <= status < 200:  # noqa: PLR2004
+                return version, status, reason
+            parse_headers(self.fp)
+        raise BadStatusLine("interim answers without end")
+
+
 class SendingAdapter(HTTPAdapter):
     """Mounts these connections in a requests session, directly and through an HTTP proxy.
 
@@ -89,11 +200,13 @@ class SendingAdapter(HTTPAdapter):
 
     Args:
         stall_timeout: seconds in which at least one byte must move.
+        deadline: of the whole put.
     """
 
-    def __init__(self, stall_timeout: float) -> None:
-        self._plain = type("Plain", (_Sending,), {"stall_timeout": stall_timeout})
-        self._secure = type("Secure", (_SendingTls,), {"stall_timeout": stall_timeout})
+    def __init__(self, stall_timeout: float, deadline: Deadline) -> None:
+        settings = {"stall_timeout": stall_timeout, "deadline": deadline}
+        self._plain = type("Plain", (_Sending,), settings)
+        self._secure = type("Secure", (_SendingTls,), settings)
         self._pools = {
             "http": type("PlainPool", (HTTPConnectionPool,), {"ConnectionCls": self._plain}),
             "https": type("SecurePool", (HTTPSConnectionPool,), {"ConnectionCls": self._secure}),

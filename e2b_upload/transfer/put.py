@@ -1,24 +1,23 @@
-"""One PUT of a file to a presigned URL, with one exact Content-Length."""
+"""A file goes to a presigned URL, in as many attempts as it takes; the answer is its receipt."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import os
+import random
 import time
-from typing import TYPE_CHECKING, cast
+import zlib
+from functools import reduce
+from typing import TYPE_CHECKING, NamedTuple, cast
 from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
 
-from e2b_upload.errors import (
-    RefusedError,
-    SpoolError,
-    UnavailableError,
-    UploadError,
-    UsageError,
-)
-from e2b_upload.events import Finished, Progress, Redirected, Started
+from e2b_upload.errors import RefusedError, SpoolError, UploadError, UsageError
+from e2b_upload.events import Finished, Redirected, Retrying, Started
 from e2b_upload.transfer.answer import (
     FOLLOWED,
     MAX_ANSWER_BYTES,
@@ -28,27 +27,25 @@ from e2b_upload.transfer.answer import (
     failure,
     redact_location,
 )
+from e2b_upload.transfer.body import Body
 from e2b_upload.transfer.connection import SendingAdapter
+from e2b_upload.transfer.deadline import Carried, Deadline
+from e2b_upload.transfer.presigned import check_size, check_terms, read_terms
+from e2b_upload.transfer.receipt import DamagedError, read_claims, verify
+from e2b_upload.transfer.retry import seconds_to_wait
 from e2b_upload.transfer.url import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    import threading
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from e2b_upload.events import OnEvent
+    from e2b_upload.events import Event, OnEvent
+    from e2b_upload.transfer.receipt import Algorithm
+    from e2b_upload.transfer.retry import Patience
     from e2b_upload.transfer.url import PresignedUrl
 
-CONNECT_TIMEOUT = 10.0
-STALL_TIMEOUT = 60.0
 MAX_REDIRECTS = 5
-# Small enough that progress shows on a slow link, and that the one buffer stays in a core's cache.
-PIECE_BYTES = 256 * 1024
-
-
-class _StoppedByWatcher(BaseException):
-    """Carries what a callback raised past urllib3, which takes an OSError for the network's."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
+_READ_BYTES = 1024 * 1024
 
 
 class _Session(requests.Session):
@@ -59,107 +56,237 @@ class _Session(requests.Session):
         del resp
 
 
-class Body:
-    """A file as requests must see it to send one Content-Length: sized, and iterable anew.
-
-    A file object would be chunked or read in pieces of 16 KiB; a bare generator is chunked, which
-    S3 answers with 501; a generator with a Content-Length by hand sends both headers.
-
-    Args:
-        descriptor: of a regular file; its position does not matter.
-        on_event: told of each piece that was sent.
+class Source(NamedTuple):
+    """What is put.
 
     Attributes:
-        sent: bytes that the last iteration handed over.
+        descriptor: of a regular file; its position does not matter.
+        digest: gives its SHA-256 or MD5 as bytes; may wait until they are computed.
+        hashed: whether it does not.
     """
 
-    def __init__(self, descriptor: int, on_event: OnEvent) -> None:
-        self._descriptor = descriptor
-        self._size = os.stat(descriptor).st_size
-        self._on_event = on_event
-        self.sent = 0
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __iter__(self) -> Iterator[memoryview]:
-        self.sent = 0
-        # One buffer for all: it is sent when the next piece is asked for, and stays in the cache.
-        buffer = memoryview(bytearray(min(PIECE_BYTES, self._size)))
-        while self.sent < self._size:
-            piece = buffer[: self._size - self.sent]
-            try:
-                count = os.preadv(self._descriptor, [piece], self.sent)
-            except OSError as error:
-                raise SpoolError(
-                    f"the archive cannot be read back: {error.strerror}", hint="Look at the disk."
-                ) from error
-            if not count:
-                raise SpoolError(
-                    f"the archive shrank while it was sent: {self.sent} of {self._size} bytes",
-                    hint="Something else writes to it: make a new one.",
-                )
-            yield piece[:count]
-            self.sent += count
-            try:
-                self._on_event(Progress(step="put", done=self.sent))
-            except BaseException as error:  # noqa: BLE001
-                raise _StoppedByWatcher(error) from None
+    descriptor: int
+    digest: Callable[[Algorithm], bytes]
+    hashed: bool
 
     @property
-    def progress(self) -> str:
-        """How far it came, for messages."""
-        return f"{self.sent} of {self._size} bytes"
+    def size(self) -> int:
+        """Bytes."""
+        return os.stat(self.descriptor).st_size
+
+    def digest_of(self, algorithm: Algorithm) -> bytes:
+        """Return any digest that a store may tell; the rare ones take another pass."""
+        if algorithm == "crc32":
+            return reduce(lambda crc, piece: zlib.crc32(piece, crc), self._pieces(), 0).to_bytes(4)
+        if algorithm == "sha1":
+            sha1 = hashlib.sha1(usedforsecurity=False)
+            for piece in self._pieces():
+                sha1.update(piece)
+            return sha1.digest()
+        return self.digest(algorithm)
+
+    def _pieces(self) -> Iterator[bytes]:
+        offset = 0
+        try:
+            while piece := os.pread(self.descriptor, _READ_BYTES, offset):
+                offset += len(piece)
+                yield piece
+        except OSError as error:
+            raise SpoolError(
+                f"the archive cannot be read back: {error.strerror}", hint="Look at the disk."
+            ) from error
 
 
-def put_once(
-    descriptor: int, url: PresignedUrl, *, headers: Mapping[str, str], on_event: OnEvent
-) -> tuple[Answer, PresignedUrl]:
-    """PUT a file, following 307 and 308; return the store's answer, and where it came from.
+class Sent(NamedTuple):
+    """What came of it.
+
+    Attributes:
+        url: where it was put in the end.
+        http_status: the store's answer.
+        attempts: how many requests it took, redirects not counted.
+        verified: the check that proved it, or None where the answer proves nothing.
+        seconds: how long all of it took.
+    """
+
+    url: PresignedUrl
+    http_status: int
+    attempts: int
+    verified: Algorithm | None
+    seconds: float
+
+
+class Putting:
+    """One upload.
 
     Args:
-        descriptor: of a regular file.
+        source: what to put.
         url: where to.
         headers: checked ones, sent beside requests' own.
-        on_event: told of progress and of redirects.
-
-    Raises:
-        UnavailableError: no answer, or one that may be another the next time.
-        RefusedError: an answer that will be the same the next time.
-        UsageError: a URL, proxy or CA bundle that cannot be used.
+        patience: how often, and how long.
+        cancelled: set by another thread that does not want it any more.
+        on_event: told of progress, redirects and retries.
     """
-    start = time.monotonic()
-    redirects = 0
-    while True:
-        body = Body(descriptor, on_event)
-        on_event(Started(step="put", total=len(body), target=url.shown))
-        answer = _send(body, url, headers)
-        if answer.http_status in SUCCESS:
-            break
-        if answer.http_status not in FOLLOWED or not answer.headers.get("location"):
-            raise failure(answer, url)
-        if redirects == MAX_REDIRECTS:
-            raise RefusedError(
-                f"{url.host} redirected the upload more than {MAX_REDIRECTS} times",
-                hint="Ask for a URL of the right endpoint or region.",
-                http_status=answer.http_status,
+
+    def __init__(
+        self,
+        source: Source,
+        url: PresignedUrl,
+        *,
+        headers: Mapping[str, str],
+        patience: Patience,
+        cancelled: threading.Event | None = None,
+        on_event: OnEvent,
+    ) -> None:
+        self._source = source
+        self._url = url
+        self._headers = headers
+        self._patience = patience
+        self._deadline = Deadline(patience.max_time, cancelled, f"the upload to {url.host}")
+        self._on_event = on_event
+        self._attempts = 0
+
+    def put(self) -> Sent:
+        """Put it, again and again where that may help.
+
+        Raises:
+            UnavailableError: no answer, or one that may be another the next time.
+            RefusedError: an answer that will be the same the next time.
+            UsageError: a URL, proxy or CA bundle that cannot be used.
+            AbandonedError: it was cancelled.
+        """
+        start = time.monotonic()
+        terms = read_terms(self._url)
+        check_size(terms, self._url, self._source.size)
+        damaged = 0
+        while True:
+            check_terms(terms, self._url, self._headers, now=time.time())
+            self._attempts += 1
+            try:
+                answer, url = self._attempt()
+                claims = read_claims(answer.headers, url.host)
+                verified = verify(claims, self._source.digest_of, url.host)
+            except Carried as carried:
+                raise carried.error from None
+            except UploadError as error:
+                damaged += isinstance(error, DamagedError)
+                self._wait(error, damaged)
+            else:
+                seconds = time.monotonic() - start
+                size = self._source.size
+                self._on_event(Finished(step="put", done=size, entries=0, seconds=seconds))
+                return Sent(url, answer.http_status, self._attempts, verified, seconds)
+
+    def _wait(self, error: UploadError, damaged: int) -> None:
+        """Wait until the next attempt, or raise what the last one came to."""
+        patience = self._patience
+        seconds = seconds_to_wait(
+            error,
+            attempts=self._attempts,
+            damaged=damaged,
+            retries=patience.retries,
+            jitter=random.random(),  # noqa: S311  (to spread clients out, not to keep a secret)
+        )
+        if seconds is not None and not self._deadline.allows(seconds):
+            seconds = None
+            error.hint = f"--max-time leaves no time for another attempt. {error.hint}"
+        if seconds is None:
+            if self._attempts > 1:
+                error.hint = f"Tried {self._attempts} times. {error.hint}"
+            raise error
+        self._on_event(
+            Retrying(
+                attempt=self._attempts + 1,
+                attempts=patience.retries + 1,
+                seconds=seconds,
+                reason=error.message,
             )
-        redirects += 1
-        target = _redirected(answer, url)
-        if target.host != url.host:
-            headers = {}  # meant for the first host, and perhaps for nobody else's eyes
-        url = target
-        on_event(Redirected(http_status=answer.http_status, target=url.shown))
+        )
+        try:
+            self._deadline.sleep(seconds)
+        except Carried as carried:
+            raise carried.error from None
+
+    def _attempt(self) -> tuple[Answer, PresignedUrl]:
+        """PUT once, following 307 and 308; return the answer, and where it came from."""
+        url, headers = self._url, self._headers
+        redirects = 0
+        while True:
+            body = Body(self._source.descriptor, self._tell)
+            self._tell(Started(step="put", total=len(body), target=url.shown))
+            answer = self._send(body, url, self._with_md5(url, headers))
+            if answer.http_status in SUCCESS:
+                _took_all(body, answer, url)
+                return answer, url
+            if answer.http_status not in FOLLOWED or not answer.headers.get("location"):
+                raise failure(answer, url)
+            if redirects == MAX_REDIRECTS:
+                raise RefusedError(
+                    f"{url.host} redirected the upload more than {MAX_REDIRECTS} times",
+                    hint="Ask for a URL of the right endpoint or region.",
+                    http_status=answer.http_status,
+                )
+            redirects += 1
+            target = _redirected(answer, url)
+            if target.host != url.host:
+                headers = {}  # meant for the first host, and perhaps for nobody else's eyes
+            url = target
+            self._tell(Redirected(http_status=answer.http_status, target=url.shown))
+
+    def _tell(self, event: Event) -> None:
+        """Call who watches; what that raises ends the put, whatever it is."""
+        try:
+            self._on_event(event)
+        except BaseException as error:  # noqa: BLE001
+            raise Carried(error) from None
+
+    def _with_md5(self, url: PresignedUrl, headers: Mapping[str, str]) -> dict[str, str]:
+        """Return headers with a Content-MD5, by which a store refuses what was damaged.
+
+        Only where the signature allows it. A file that is hashed while it is sent goes out without
+        one the first time, unless it is signed.
+        """
+        terms = read_terms(url)
+        known = self._source.hashed or self._attempts > 1
+        wanted = terms.needs_md5 or (terms.takes_md5 and known)
+        if not wanted or any(name.lower() == "content-md5" for name in headers):
+            return dict(headers)
+        return {**headers, "Content-MD5": base64.b64encode(self._source.digest("md5")).decode()}
+
+    def _send(self, body: Body, url: PresignedUrl, headers: Mapping[str, str]) -> Answer:
+        """Send one request and return what was answered, whatever it was."""
+        patience = self._patience
+        with _Session() as session:
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, SendingAdapter(patience.stall_timeout, self._deadline))
+            try:
+                response = session.put(
+                    url.url,
+                    data=cast("Iterable[bytes]", body),  # its views are sent as they are
+                    headers=dict(headers),
+                    auth=_no_auth,
+                    allow_redirects=False,  # requests turns 301 into an empty PUT, 302 into a GET
+                    stream=True,
+                    timeout=(patience.connect_timeout, patience.stall_timeout),
+                )
+            except UploadError:
+                raise
+            # TypeError: requests on a proxy's address without a host.
+            except (OSError, ValueError, TypeError, urllib3.exceptions.HTTPError) as error:
+                raise broken(error, url, body.progress) from None
+            with response:
+                text = b"" if response.status_code in SUCCESS else _beginning(response.raw)
+                lower = {name.lower(): value for name, value in response.headers.items()}
+                return Answer(response.status_code, lower, text, time.time())
+
+
+def _took_all(body: Body, answer: Answer, url: PresignedUrl) -> None:
     if body.sent < len(body):
-        raise UnavailableError(
+        raise DamagedError(
             f"{url.host} answered {answer.http_status} after {body.progress}: "
             "what it stored is not the archive",
             hint="Try again. If it stays so, something on the way is broken: a proxy?",
             http_status=answer.http_status,
         )
-    seconds = time.monotonic() - start
-    on_event(Finished(step="put", done=body.sent, entries=0, seconds=seconds))
-    return answer, url
 
 
 def _redirected(answer: Answer, url: PresignedUrl) -> PresignedUrl:
@@ -182,34 +309,6 @@ def _redirected(answer: Answer, url: PresignedUrl) -> PresignedUrl:
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Add nothing. Without any auth requests would take one for the host from ~/.netrc."""
     return request
-
-
-def _send(body: Body, url: PresignedUrl, headers: Mapping[str, str]) -> Answer:
-    """Send one request and return what was answered, whatever it was."""
-    with _Session() as session:
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, SendingAdapter(STALL_TIMEOUT))
-        try:
-            response = session.put(
-                url.url,
-                data=cast("Iterable[bytes]", body),  # its views are sent as they are
-                headers=dict(headers),
-                auth=_no_auth,
-                allow_redirects=False,  # requests turns 301 into an empty PUT, 302 into a GET
-                stream=True,
-                timeout=(CONNECT_TIMEOUT, STALL_TIMEOUT),
-            )
-        except UploadError:
-            raise
-        except _StoppedByWatcher as stopped:
-            raise stopped.error from None
-        # TypeError: requests on a proxy's address without a host.
-        except (OSError, ValueError, TypeError, urllib3.exceptions.HTTPError) as error:
-            raise broken(error, url, body.progress) from None
-        with response:
-            text = b"" if response.status_code in SUCCESS else _beginning(response.raw)
-            lower = {name.lower(): value for name, value in response.headers.items()}
-            return Answer(response.status_code, lower, text)
 
 
 def _beginning(raw: urllib3.HTTPResponse) -> bytes:

@@ -159,6 +159,7 @@ class Place:
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         own = {
+            "E2B_UPLOAD_RETRIES": "0",  # what is tried again has tests of its own
             "HOME": str(self.path / "home"),
             "LANG": "C.UTF-8",
             "PATH": os.defpath,

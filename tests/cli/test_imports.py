@@ -58,6 +58,7 @@ def test_the_exported_names() -> None:
         "UsageError",
         "__version__",
         "build",
+        "build_async",
         "collect",
         "pack",
         "put",

@@ -71,6 +71,10 @@ def test_a_signed_header_is_sent_with_h_and_missing_is_refused(s3: Seaweed, cont
     url = s3.presign_put("typed", ContentType="application/gzip")
     with pytest.raises(e2b_upload.RefusedError) as error:
         e2b_upload.build(context, url)
+    assert error.value.http_status is None  # it was not even packed
+    assert "-H 'content-type: …'" in error.value.hint
+    with pytest.raises(e2b_upload.RefusedError) as error:
+        e2b_upload.build(context, url, headers={"Content-Type": "text/plain"})
     assert error.value.http_status == 403
     assert error.value.code
     assert "-H" in error.value.hint or "fresh URL" in error.value.hint

@@ -6,13 +6,13 @@ import ssl
 import traceback
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol, TypeAlias, TypedDict, Unpack
+from typing import Final, NamedTuple, Protocol, TypeAlias, Unpack
 from urllib.parse import unquote
 
 import pytest
 
 from e2b_upload import Archive, UploadError, put
-from e2b_upload.events import OnEvent
+from e2b_upload.pipeline import PutOptions
 from tests.support.rawserver import Connection, RawServer, Script, response
 
 KIB: Final = 1 << 10
@@ -26,7 +26,7 @@ SECRETS: Final = (
 )
 TARGET: Final = (
     f"{PATH}?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={SECRETS[0]}"
-    "&X-Amz-Date=20260101T000000Z&X-Amz-Expires=3600&X-Amz-SignedHeaders=host"
+    "&X-Amz-Date=20260101T000000Z&X-Amz-Expires=3153600000&X-Amz-SignedHeaders=host"
     f"&X-Amz-Security-Token={SECRETS[1]}&X-Amz-Signature={SECRETS[2]}"
 )
 
@@ -55,15 +55,15 @@ class Chameleon:
 Source: TypeAlias = Archive | str | Path
 
 
-class PutOptions(TypedDict, total=False):
-    headers: dict[str, str]
-    on_event: OnEvent
+USUAL: Final = PutOptions(retries=0)
+"""What :func:`failure_of` puts with."""
 
 
 def failure_of(
     source: Source, url: str, *secrets: str, **options: Unpack[PutOptions]
 ) -> UploadError:
-    """Put, and return how it failed: with a hint, and without a word of what is secret."""
+    """Put once, and return how it failed: with a hint, and without a word of what is secret."""
+    options = PutOptions(**{**USUAL, **options})
     with pytest.raises(UploadError) as caught:
         put(source, url, **options)
     assert caught.value.hint

@@ -8,7 +8,7 @@ import pytest
 
 from e2b_upload import Archive
 from tests.support.rawserver import Connection, raw_server, tls_context
-from tests.transfer.common import Chameleon, Serve, Tls
+from tests.transfer.common import USUAL, Chameleon, Serve, Tls
 
 _SETTINGS = {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "NETRC"}
 
@@ -24,8 +24,8 @@ def _machine_without_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make what waits for a peer give up soon."""
-    monkeypatch.setattr("e2b_upload.transfer.put.CONNECT_TIMEOUT", 0.3)
-    monkeypatch.setattr("e2b_upload.transfer.put.STALL_TIMEOUT", 0.3)
+    monkeypatch.setitem(USUAL, "connect_timeout", 0.3)
+    monkeypatch.setitem(USUAL, "stall_timeout", 0.3)
 
 
 @pytest.fixture(scope="session")

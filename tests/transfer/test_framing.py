@@ -1,5 +1,6 @@
 """What goes over the wire, to the byte: directly, through proxies, under TLS."""
 
+import base64
 import hashlib
 import os
 import tarfile
@@ -102,7 +103,9 @@ def test_a_build_goes_as_it_was_packed_under_one_exact_length(
         receipt = build(context, server.url + TARGET)
     (request,) = server.requests
     assert (request.method, request.target) == ("PUT", TARGET)
-    assert names_of(request) == OWN
+    assert names_of(request) == sorted([*OWN, "content-md5"])
+    md5 = base64.b64encode(hashlib.md5(request.body, usedforsecurity=False).digest()).decode()
+    assert dict(request.headers)["Content-MD5"] == md5
     assert dict(request.headers)["Content-Length"] == str(receipt.archive.bytes)
     assert request.body_bytes == len(request.body) == receipt.archive.bytes
     assert hashlib.sha256(request.body).hexdigest() == receipt.archive.sha256
@@ -177,7 +180,7 @@ def test_what_boto3_signs_arrives_untouched(key: str, small: Path) -> None:
     [
         "/a%20b+c%2Bd%2Fe%C3%BC~f//g?X-Amz-Credential=a%2Fb&x=%20+~%2B//&y=%C3%BC",
         "//double//slashes//?a=b",
-        "/k?a=%25%26%3D&empty=&bare&se=2026-01-01T00:00:00Z&sig=a%2Fb%3D",
+        "/k?a=%25%26%3D&empty=&bare&se=2026-01-01T00:00:00Z&signed=a%2Fb%3D",
         "/k?a=?b=c/../d",
         "/.../..a/a../.b?a=b",
     ],

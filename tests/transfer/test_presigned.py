@@ -79,7 +79,7 @@ AZURE = Terms(
         (SIGV4, AWS),
         (
             TARGET.partition("?")[2],
-            replace(AWS, expiry=T0 + HOUR, temporary=True),
+            replace(AWS, expiry=T0 + 3_153_600_000, temporary=True),
         ),
         (
             f"{SIGV4}&X-Amz-SignedHeaders="

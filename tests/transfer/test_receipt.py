@@ -1,0 +1,127 @@
+"""What an answer claims of the stored bytes, and what that proves."""
+
+import base64
+import hashlib
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from e2b_upload.transfer.receipt import Algorithm, DamagedError, read_claims, verify
+
+DATA = b"not quite an archive"
+DIGESTS: dict[Algorithm, bytes] = {
+    "sha256": hashlib.sha256(DATA).digest(),
+    "md5": hashlib.new("md5", DATA, usedforsecurity=False).digest(),
+    "sha1": hashlib.new("sha1", DATA, usedforsecurity=False).digest(),
+    "crc32": zlib.crc32(DATA).to_bytes(4, "big"),
+}
+MD5 = DIGESTS["md5"].hex()
+OTHER = "0123456789abcdef0123456789abcdef"
+
+
+def b64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
+
+
+def of(algorithm: Algorithm) -> dict[str, str]:
+    return {f"x-amz-checksum-{algorithm}": b64(DIGESTS[algorithm])}
+
+
+@pytest.mark.parametrize(
+    ("headers", "proof"),
+    [
+        ({"etag": f'"{MD5}"'}, "md5"),
+        ({"etag": MD5}, "md5"),
+        ({"etag": f'"{MD5.upper()}"'}, "md5"),
+        ({"etag": f'"{MD5}"', "x-amz-server-side-encryption": "AES256"}, "md5"),
+        # As long as an MD5, and none.
+        ({"etag": f'"{OTHER}"', "x-amz-server-side-encryption": "aws:kms"}, None),
+        ({"etag": f'"{OTHER}"', "x-amz-server-side-encryption": "aws:kms:dsse"}, None),
+        (
+            {"etag": f'"{OTHER}"', "x-amz-server-side-encryption-customer-algorithm": "AES256"},
+            None,
+        ),
+        ({"etag": f'"{OTHER}"', "x-goog-hash": "crc32c=AAAAAA=="}, None),
+        # Other stores' and servers' ETags.
+        ({"etag": '"0x8DC583C2DD0D3E5"'}, None),
+        ({"etag": '"65f1a2b3-14"'}, None),
+        ({"etag": f'W/"{MD5}"'}, None),
+        ({"etag": f'"{OTHER}-3"'}, None),
+        ({"etag": ""}, None),
+        ({}, None),
+        # Google's, in one header or in two that were joined.
+        ({"x-goog-hash": f"crc32c=n03x6A==,md5={b64(DIGESTS['md5'])}"}, "md5"),
+        ({"x-goog-hash": f"crc32c=n03x6A==, md5={b64(DIGESTS['md5'])}"}, "md5"),
+        ({"x-goog-hash": f"md5={b64(DIGESTS['md5'])}", "etag": f'"{OTHER}"'}, "md5"),
+        ({"x-goog-hash": "md5=none"}, None),
+        # Azure's.
+        ({"content-md5": b64(DIGESTS["md5"]), "etag": '"0x8DC583C2DD0D3E5"'}, "md5"),
+        ({"content-md5": b64(DIGESTS["md5"]), "content-length": "0"}, "md5"),
+        ({"content-md5": b64(bytes(16)), "content-length": "12"}, None),
+        # S3's, where the signer asked for them.
+        (of("sha256"), "sha256"),
+        (of("sha1"), "sha1"),
+        (of("crc32"), "crc32"),
+        (of("sha256") | of("crc32") | {"etag": f'"{MD5}"'}, "sha256"),
+        (of("crc32") | {"etag": f'"{MD5}"'}, "md5"),
+        (
+            of("crc32") | {"etag": f'"{OTHER}"', "x-amz-server-side-encryption": "aws:kms"},
+            "crc32",
+        ),
+        ({"x-amz-checksum-crc32c": "AAAAAA=="}, None),
+        ({"x-amz-checksum-crc64nvme": "AAAAAAAAAAA="}, None),
+        ({"x-amz-checksum-sha256": b64(DIGESTS["sha256"]) + "-2"}, None),
+        ({"x-amz-checksum-sha256": b64(bytes(31))}, None),
+        ({"x-amz-checksum-sha256": "\xff"}, None),
+    ],
+    ids=str,
+)
+def test_what_an_answer_proves(headers: dict[str, str], proof: Algorithm | None) -> None:
+    assert verify(read_claims(headers), DIGESTS.__getitem__, "store.example") == proof
+
+
+@pytest.mark.parametrize(
+    ("headers", "algorithm"),
+    [
+        ({"etag": f'"{OTHER}"'}, "md5"),
+        ({"x-goog-hash": f"md5={b64(bytes(16))}"}, "md5"),
+        ({"content-md5": b64(bytes(16))}, "md5"),
+        ({"x-amz-checksum-sha256": b64(bytes(32))}, "sha256"),
+        ({"x-amz-checksum-sha1": b64(bytes(20))}, "sha1"),
+        ({"x-amz-checksum-crc32": b64(bytes(4))}, "crc32"),
+        (of("sha256") | {"etag": f'"{OTHER}"'}, "md5"),
+    ],
+    ids=str,
+)
+def test_other_bytes_are_told_with_both_digests(headers: dict[str, str], algorithm: str) -> None:
+    with pytest.raises(DamagedError) as caught:
+        verify(read_claims(headers), DIGESTS.__getitem__, "store.example")
+    message = caught.value.message
+    assert message.startswith("store.example stored something else than the archive")
+    assert f"its {algorithm} is " in message
+    assert caught.value.exit_code == 5
+
+
+def test_a_directory_bucket_s_etag_is_no_md5() -> None:
+    headers = {"etag": f'"{OTHER}"'}
+    assert (
+        read_claims(headers, "b--use1-az4--x-s3.s3express-use1-az4.us-east-1.amazonaws.com") == {}
+    )
+
+
+def test_digests_are_asked_for_only_where_they_are_claimed() -> None:
+    def digest(algorithm: Algorithm) -> bytes:
+        raise AssertionError(algorithm)
+
+    assert verify(read_claims({}), digest, "store.example") is None
+
+
+NAMES = ["etag", "x-goog-hash", "content-md5", "content-length", *of("sha256"), *of("crc32")]
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), st.text(st.characters(max_codepoint=255))))
+def test_any_headers_are_read(headers: dict[str, str]) -> None:
+    for algorithm, claimed in read_claims(headers).items():
+        assert len(claimed) == len(DIGESTS[algorithm])

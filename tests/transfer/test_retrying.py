@@ -1,0 +1,350 @@
+"""Attempts against a server that fails, and what the answer is compared with."""
+
+import base64
+import hashlib
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from e2b_upload import Archive, RefusedError, UnavailableError, build, put
+from e2b_upload.events import Progress, Retrying, Started
+from tests.support.rawserver import (
+    Connection,
+    Script,
+    answer,
+    garbage,
+    raw_server,
+    reset_after,
+    response,
+    silent,
+    stall_sending,
+)
+from tests.transfer.common import KIB, MIB, PATH, TARGET, Serve, failure_of, raw, redirect, xml
+
+if TYPE_CHECKING:
+    from e2b_upload.events import Event
+
+PLAIN = f"{PATH}?token=0123456789abcdef"
+OTHER = '"0123456789abcdef0123456789abcdef"'
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("e2b_upload.transfer.retry.BASE_SECONDS", 0.01)
+
+
+def store(connection: Connection) -> None:
+    """Take it, and tell its MD5 as S3 does."""
+    head = connection.read_head().lower()
+    length = int(head.partition(b"content-length: ")[2].split(b"\r\n")[0])
+    md5 = hashlib.new("md5", usedforsecurity=False)
+    while length:
+        md5.update(connection.read_body(piece := min(length, 256 * KIB)))
+        length -= piece
+    connection.send(response(200, headers={"ETag": f'"{md5.hexdigest()}"'}))
+
+
+def hang_up(connection: Connection) -> None:
+    connection.read_head()
+    connection.read_body()
+
+
+PASSING = {
+    "reset at 0": reset_after(0),
+    "reset in the middle": reset_after(MIB),
+    "reset before the answer": reset_after(3 * MIB),
+    "no answer": hang_up,
+    "half an answer": raw(b"HTTP/1.1 200 OK\r\nETa"),
+    "garbage": garbage(),
+    "500": answer(500, xml("InternalError")),
+    "503": answer(503, xml("SlowDown")),
+    "503 with Retry-After": answer(503, headers={"Retry-After": "0"}),
+    "408": answer(408),
+    "429": answer(429),
+    "400 RequestTimeout": answer(400, xml("RequestTimeout")),
+    "wrong ETag": answer(200, headers={"ETag": OTHER}),
+    "BadDigest": answer(400, xml("BadDigest")),
+}
+
+
+@pytest.mark.parametrize("script", PASSING.values(), ids=PASSING.keys())
+def test_what_passes_is_tried_again_from_the_start(
+    script: Script, serve: Serve, archive: Callable[[int], Archive]
+) -> None:
+    events: list[Event] = []
+    sent = archive(3 * MIB)
+    with serve(script, store) as server:
+        receipt = put(str(sent.path), server.url + TARGET, on_event=events.append)
+    assert (receipt.attempts, receipt.http_status, receipt.verified) == (2, 200, "md5")
+    assert len(server.requests) == 2
+    assert server.requests[1].body_sha256 == sent.sha256
+    retrying = next(event for event in events if isinstance(event, Retrying))
+    assert (retrying.attempt, retrying.attempts) == (2, 5)
+    assert 0 <= retrying.seconds <= 0.01
+    assert retrying.reason
+    assert "X-Amz" not in retrying.reason
+    after = events[events.index(retrying) + 1 :]
+    assert after[0] == Started(step="put", total=3 * MIB, target=server.url + PATH)
+    assert isinstance(after[1], Progress)
+    assert after[1].done <= MIB
+
+
+def test_it_is_tried_as_often_as_allowed_and_the_last_failure_is_told(
+    serve: Serve, small: Path
+) -> None:
+    with serve(answer(500), reset_after(5), answer(503, xml("SlowDown", "breathe"))) as server:
+        error = failure_of(small, server.url + TARGET, retries=2)
+    assert type(error) is UnavailableError
+    assert len(server.requests) == 3
+    assert (error.http_status, error.code) == (503, "SlowDown")
+    assert error.hint.startswith("Tried 3 times. ")
+
+
+@pytest.mark.parametrize("status", [301, 302, 400, 403, 404, 411, 412, 413, 418, 501])
+def test_a_refusal_is_not_tried_again(status: int, small: Path) -> None:
+    with raw_server(answer(status)) as server:
+        error = failure_of(small, server.url + TARGET, retries=4)
+    assert type(error) is RefusedError
+    assert len(server.requests) == 1
+    assert "Tried" not in error.hint
+
+
+@pytest.mark.parametrize(
+    "script",
+    [answer(200, headers={"ETag": OTHER}), answer(400, xml("BadDigest"))],
+    ids=["ETag", "BadDigest"],
+)
+def test_damage_twice_is_the_end(script: Script, small: Path) -> None:
+    with raw_server(script) as server:
+        error = failure_of(small, server.url + TARGET, retries=4)
+    assert isinstance(error, UnavailableError)
+    assert error.exit_code == 5
+    assert len(server.requests) == 2
+
+
+def test_as_long_a_wait_as_the_store_asks_for(small: Path) -> None:
+    events: list[Event] = []
+    start = time.monotonic()
+    with raw_server(answer(503, headers={"Retry-After": "1"}), answer(200)) as server:
+        assert put(small, server.url + TARGET, on_event=events.append).attempts == 2
+    assert time.monotonic() - start >= 1
+    assert [event.seconds for event in events if isinstance(event, Retrying)] == [1]
+
+
+def test_each_attempt_begins_at_the_url_and_a_redirect_is_none(small: Path) -> None:
+    scripts = (redirect(307, f"{PATH}2?b=c"), answer(500), redirect(308, f"{PATH}3?d=e"), store)
+    with raw_server(*scripts) as server:
+        receipt = put(small, server.url + TARGET)
+    assert receipt.attempts == 2
+    assert receipt.url == f"{server.url}{PATH}3"
+    assert [request.target.partition("?")[0] for request in server.requests] == [
+        PATH,
+        f"{PATH}2",
+        PATH,
+        f"{PATH}3",
+    ]
+
+
+# Content-MD5: by it the store refuses what was damaged.
+
+
+def md5_header(data: bytes) -> str:
+    return base64.b64encode(hashlib.new("md5", data, usedforsecurity=False).digest()).decode()
+
+
+def sent_md5(server_requests: list[dict[str, str]]) -> list[str | None]:
+    return [headers.get("Content-MD5") for headers in server_requests]
+
+
+@pytest.mark.parametrize(("target", "allowed"), [(TARGET, True), (PLAIN, False), (PATH, False)])
+def test_a_build_sends_its_md5_where_the_signature_allows_it(
+    target: str, *, allowed: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "ctx").mkdir()
+    (tmp_path / "ctx" / "a").write_text("a")
+    with raw_server(answer(500), store) as server:
+        assert build(tmp_path / "ctx", server.url + target).verified == "md5"
+    md5s = sent_md5([dict(request.headers) for request in server.requests])
+    assert md5s == [md5_header(server.requests[1].body) if allowed else None] * 2
+
+
+def test_a_file_goes_out_without_its_md5_the_first_time(small: Path) -> None:
+    with raw_server(answer(500), store) as server:
+        put(small, server.url + TARGET)
+    md5s = sent_md5([dict(request.headers) for request in server.requests])
+    assert md5s == [None, md5_header(small.read_bytes())]
+
+
+def test_a_signed_md5_is_sent_at_once(small: Path) -> None:
+    target = TARGET.replace("SignedHeaders=host", "SignedHeaders=content-md5%3Bhost")
+    with raw_server(store) as server:
+        put(small, server.url + target)
+    md5s = sent_md5([dict(request.headers) for request in server.requests])
+    assert md5s == [md5_header(small.read_bytes())]
+
+
+def test_the_caller_s_own_md5_stays(small: Path) -> None:
+    own = {"content-md5": "AAAAAAAAAAAAAAAAAAAAAA=="}
+    with raw_server(answer(500), store) as server:
+        put(small, server.url + TARGET, headers=own)
+    for request in server.requests:
+        given = [item for item in request.headers if item[0].lower() == "content-md5"]
+        assert given == [*own.items()]
+
+
+# Time.
+
+
+def trickle(connection: Connection) -> None:
+    connection.read_head()
+    connection.read_body()
+    connection.send(b"HTTP/1.1 200 OK\r\nX-Trickle: ")
+    while True:
+        connection.send(b"a")
+        connection.wait(0.05)
+
+
+def sip(connection: Connection) -> None:
+    connection.narrow()
+    connection.read_head()
+    while True:
+        connection.read_body(KIB)
+        connection.wait(0.05)
+
+
+SLOW = {
+    "silent": silent(),
+    "stalled": stall_sending(),
+    "trickled answer": trickle,
+    "slow": sip,
+    "503 for long": answer(503, headers={"Retry-After": "100"}),
+    "no handshake": Connection.wait,
+}
+
+
+@pytest.mark.parametrize("script", SLOW.values(), ids=SLOW.keys())
+def test_nothing_takes_longer_than_max_time(script: Script, serve: Serve, huge: Archive) -> None:
+    start = time.monotonic()
+    with serve(script) as server:
+        error = failure_of(huge, server.url + TARGET, max_time=1.0, retries=4)
+        took = time.monotonic() - start
+    assert type(error) is UnavailableError
+    assert took < 10
+    assert "--max-time" in error.hint
+    if script is not SLOW["503 for long"]:
+        assert "was not done in 1 seconds" in error.message
+        assert took >= 1
+
+
+def test_an_answer_that_is_trickled_has_an_end(serve: Serve, small: Path) -> None:
+    with serve(trickle) as server:
+        error = failure_of(small, server.url + TARGET, stall_timeout=0.5)
+    assert type(error) is UnavailableError
+    assert "stalled after 20 of 20 bytes" in error.message
+
+
+# Answers that come early, and answers before the answer.
+
+
+@pytest.mark.parametrize("hold", [True, False], ids=["holds the line", "closes"])
+def test_a_refusal_by_a_store_that_reads_no_more_is_heard(
+    *, hold: bool, serve: Serve, huge: Archive
+) -> None:
+    def script(connection: Connection) -> None:
+        connection.narrow()
+        connection._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.read_head()
+        connection.send(response(403, xml("AccessDenied")))
+        if hold:
+            connection.wait()
+
+    start = time.monotonic()
+    with serve(script) as server:
+        error = failure_of(huge, server.url + TARGET, stall_timeout=60, retries=4)
+        took = time.monotonic() - start
+    assert (error.http_status, error.code) == (403, "AccessDenied")
+    assert took < 30
+
+
+INTERIM = b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "interim", [INTERIM, INTERIM * 5, b"HTTP/1.1 102 Processing\r\n\r\n" + INTERIM]
+)
+def test_interim_answers_are_none(interim: bytes, serve: Serve, small: Path) -> None:
+    with serve(
+        raw(interim + response(403, xml("AccessDenied"))), raw(interim + response(200))
+    ) as server:
+        assert failure_of(small, server.url + TARGET).code == "AccessDenied"
+        assert put(small, server.url + TARGET).http_status == 200
+
+
+def test_interim_answers_without_end_are_no_answer(small: Path) -> None:
+    def script(connection: Connection) -> None:
+        connection.read_head()
+        connection.read_body()
+        while True:
+            connection.send(INTERIM)
+
+    with raw_server(script) as server:
+        error = failure_of(small, server.url + TARGET)
+    assert type(error) is UnavailableError
+    assert "not HTTP" in error.message
+
+
+def test_an_interim_answer_amid_the_body_does_not_end_it(
+    serve: Serve, archive: Callable[[int], Archive]
+) -> None:
+    def script(connection: Connection) -> None:
+        connection.read_head()
+        connection.send(INTERIM)
+        connection.wait(1.0)  # the sender is blocked, looks, and finds that
+        connection.read_body()
+        connection.send(response(200))
+
+    sent = archive(16 * MIB)
+    with serve(script) as server:
+        assert put(sent, server.url + TARGET).attempts == 1
+    assert server.requests[0].body_sha256 == sent.sha256
+
+
+# Somebody else does not want it any more.
+
+
+@pytest.mark.parametrize("script", SLOW.values(), ids=SLOW.keys())
+def test_it_ends_soon_when_it_is_abandoned(script: Script, serve: Serve, huge: Archive) -> None:
+    from e2b_upload.transfer.deadline import AbandonedError
+    from e2b_upload.transfer.put import Putting, Source
+    from e2b_upload.transfer.retry import Patience
+    from e2b_upload.transfer.url import parse
+
+    abandoned, raised = threading.Event(), []
+
+    def upload(url: str, descriptor: int) -> None:
+        source = Source(descriptor, lambda _: bytes(16), hashed=True)
+        try:
+            Putting(
+                source,
+                parse(url),
+                headers={},
+                patience=Patience(),
+                cancelled=abandoned,
+                on_event=lambda _: None,
+            ).put()
+        except AbandonedError as error:
+            raised.append(error)
+
+    with serve(script) as server, Path(str(huge.path)).open("rb") as file:
+        thread = threading.Thread(target=upload, args=(server.url + TARGET, file.fileno()))
+        thread.start()
+        time.sleep(0.5)
+        abandoned.set()
+        thread.join(10)
+        assert not thread.is_alive()
+    assert raised
