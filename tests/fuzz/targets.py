@@ -19,8 +19,9 @@ import tempfile
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar, get_args
 from unittest import mock
@@ -32,9 +33,10 @@ from e2b_upload.context.dockerignore import Rules, read
 from e2b_upload.errors import RefusedError, UnavailableError
 from e2b_upload.events import Event, LeftOut
 from e2b_upload.transfer.headers import checked_headers
+from e2b_upload.transfer.retry import MOST_RETRY_AFTER, read_retry_after
 from e2b_upload.transfer.url import parse
 from tests.archive.reading import expected, listed
-from tests.support.rawserver import Connection, raw_server, response, silent
+from tests.support.rawserver import Connection, raw_server, response
 from tests.support.trees import (
     HOSTILE_NAMES,
     File,
@@ -53,6 +55,7 @@ BODY: Final = b"not quite an archive"
 CANARY: Final = secrets.token_hex(16)
 """A secret that no chance writes."""
 
+_NUMBER: Final = "X-Number-Of-The-Put"
 STALL_TIMEOUT, HELD_TIMEOUT, MAX_TIME = 1.0, 0.1, 5.0
 # Generous: nothing here is to take more than a second, but the machine may be busy.
 _PATIENCE: Final = 30.0
@@ -66,24 +69,46 @@ class Stage:
     """What the targets of the transfer need: a file to put, and a server that says anything.
 
     Attributes:
-        script: what the server plays next.
+        url: the server's.
         head: of the last request.
     """
 
     def __init__(self, archive: Path) -> None:
-        self.archive = archive
-        self.script = silent()
-        self.head = b""
         self.url = ""
+        self.head = b""
+        self._archive = archive
+        self._number = 0
+        self._answers: Iterator[bytes] = iter(())
+        self._hold = False
 
     def play(self, connection: Connection) -> None:
-        self.script(connection)
+        """Answer a request, if it is one of the put that is under way."""
+        head = connection.read_head()
+        # One that was given up may be read only now.
+        if b"\r\n%s: %d\r\n" % (_NUMBER.encode(), self._number) not in head:
+            return
+        self.head = head
+        connection.read_body()
+        connection.send(next(self._answers, b""))
+        if self._hold:
+            connection.wait()
 
-    def put(self, url: str, **options: Any) -> Receipt | UploadError:
-        """Put, and return what came of it: an answer within bounds, one way or another."""
+    def put(
+        self,
+        url: str,
+        answers: Iterable[bytes] = (),
+        *,
+        hold: bool = False,
+        headers: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> Receipt | UploadError:
+        """Put to a server that says this, and return what came of it: within bounds, either way."""
+        self._number += 1
+        self._answers, self._hold, self.head = iter(answers), hold, b""
+        headers = {**(headers or {}), _NUMBER: str(self._number)}
         start = time.monotonic()
         try:
-            return e2b_upload.put(self.archive, url, **options)
+            return e2b_upload.put(self._archive, url, headers=headers, **options)
         except UploadError as error:
             check(error)
             return error
@@ -92,17 +117,10 @@ class Stage:
 
     def put_and_hear(self, answer: bytes, *, hold: bool = False) -> Receipt | UploadError:
         """Put to a server that answers so, once and for all redirects that it names."""
-
-        def script(connection: Connection) -> None:
-            self.head = connection.read_head()
-            connection.read_body()
-            connection.send(answer)
-            if hold:
-                connection.wait()
-
-        self.script = script
         return self.put(
             f"{self.url}/bucket/key?X-Amz-Signature={CANARY}",
+            repeat(answer),
+            hold=hold,
             retries=0,
             stall_timeout=HELD_TIMEOUT if hold else STALL_TIMEOUT,
             max_time=MAX_TIME,
@@ -314,15 +332,9 @@ def headers(data: bytes) -> None:
         outcome = _stage.put(f"{_stage.url}/key", headers=given)
         assert isinstance(outcome, UsageError)
         return
-    _stage.head = b""
-
-    def script(connection: Connection) -> None:
-        _stage.head = connection.read_head()
-        connection.read_body()
-        connection.send(response(200))
-
-    _stage.script = script
-    outcome = _stage.put(f"{_stage.url}/key", headers=given, retries=0, max_time=MAX_TIME)
+    outcome = _stage.put(
+        f"{_stage.url}/key", [response(200)], headers=given, retries=0, max_time=MAX_TIME
+    )
     assert isinstance(outcome, Receipt), (outcome, given)
     sent = [
         (name.lower(), value.strip(b" \t"))
@@ -432,15 +444,15 @@ def retry_after(data: bytes) -> None:
     wait, _, date = data[:4096].replace(b"\r", b"").replace(b"\n", b"").partition(b"\0")
     lines = [b"HTTP/1.1 503 Slow Down", b"Retry-After: " + wait, b"Date: " + date]
     said = b"\r\n".join([*lines, b"Content-Length: 0", b"", b""])
-    answers = iter([said, response(200)])
-
-    def script(connection: Connection) -> None:
-        connection.read_head()
-        connection.read_body()
-        connection.send(next(answers, b""))
-
-    _stage.script = script
-    outcome = _stage.put(f"{_stage.url}/key", retries=1, stall_timeout=1, max_time=0.05)
+    read = {
+        name: value.strip().decode("latin-1")
+        for name, value in (("retry-after", wait), ("date", date))
+    }
+    seconds = read_retry_after(read, time.time())
+    assert seconds is None or 0 <= seconds <= MOST_RETRY_AFTER
+    outcome = _stage.put(
+        f"{_stage.url}/key", [said, response(200)], retries=1, stall_timeout=1, max_time=0.05
+    )
     if isinstance(outcome, Receipt):
         assert outcome.attempts == 2
     else:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from e2b_upload import Receipt, UnavailableError
 from tests.fuzz import targets
-from tests.fuzz.targets import BODY, CORPUS, TARGETS, corpus
+from tests.fuzz.targets import CORPUS, TARGETS, corpus
 
 _FEW = {"answer_head": 150, "tree": 60}
 
@@ -93,5 +94,7 @@ def test_the_corpus_is_of_targets_that_are_there() -> None:
 
 
 def test_the_stage_hears_what_is_sent() -> None:
-    assert targets._stage.put_and_hear(b"HTTP/1.1 200 OK\r\n\r\n").__class__.__name__ == "Receipt"
-    assert BODY in targets._stage.archive.read_bytes()
+    whole = b"HTTP/1.1 200 OK\r\n\r\n"
+    assert isinstance(targets._stage.put_and_hear(whole), Receipt)
+    assert targets._stage.head.startswith(b"PUT /bucket/key?")
+    assert isinstance(targets._stage.put_and_hear(whole[:-2]), UnavailableError)
