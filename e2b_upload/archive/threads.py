@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from e2b_upload.errors import SpoolError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -23,6 +25,20 @@ class Worker(threading.Thread):
     def __init__(self, target: Callable[[], None], name: str) -> None:
         super().__init__(target=target, name=name, daemon=True)
         self.ended = threading.Event()
+
+    def start(self) -> None:
+        """Begin.
+
+        Raises:
+            SpoolError: the system has no thread for it.
+        """
+        try:
+            super().start()
+        except RuntimeError as error:
+            raise SpoolError(
+                "the system starts no more threads",
+                hint="Allow more processes (ulimit -u) or memory, or fewer --threads.",
+            ) from error
 
     def run(self) -> None:
         """Do it."""

@@ -6,7 +6,7 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -60,10 +60,16 @@ app = typer.Typer(
 
 def main() -> NoReturn:
     """Run the command line on this process's arguments and streams, and exit."""
-    sys.exit(run(sys.argv[1:], take_over()))
+    # The end is told by then, or just being told to somebody who does not read.
+    sys.exit(run(sys.argv[1:], take_over(), afterwards=lambda number, _: _end(128 + number)))
 
 
-def run(args: list[str], output: Forgiving | None = None) -> int:
+def run(
+    args: list[str],
+    output: Forgiving | None = None,
+    *,
+    afterwards: Callable[[int, FrameType | None], object] | None = None,
+) -> int:
     """Run the command line, and return the exit code.
 
     Every failure ends here: an expected one as a message with what to do next, ^C and its relatives
@@ -72,13 +78,14 @@ def run(args: list[str], output: Forgiving | None = None) -> int:
     Args:
         args: without the program's name.
         output: standard output's file, to see whether it took what was asked for.
+        afterwards: how signals are handled then; by default as before.
     """
     # Until the options are read: a wrong one is reported, too.
     report = Report(as_json="--json" in args, color=use_color("auto", sys.stderr))
     for word in (*args, os.environ.get("E2B_UPLOAD_URL", "")):
         report.hide(word)
     try:
-        with _signals(report):
+        with _signals(report, afterwards):
             code = _dispatch(args, report)
             sys.stdout.flush()
             if output is not None and output.failure is not None:
@@ -119,7 +126,9 @@ def _lost(failure: OSError) -> None:
 
 
 @contextmanager
-def _signals(report: Report) -> Iterator[None]:
+def _signals(
+    report: Report, afterwards: Callable[[int, FrameType | None], object] | None
+) -> Iterator[None]:
     """Turn signals into exceptions: all is closed on the way out. A second one ends at once."""
     stopping = False
 
@@ -143,7 +152,7 @@ def _signals(report: Report) -> Iterator[None]:
             yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler if afterwards is None else afterwards)
 
 
 @contextmanager

@@ -10,17 +10,19 @@ ones (RFC 9110, 15.2: http.client takes a 103 for final).
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
+import math
 import re
 import ssl
+import struct
+import termios
 import time
 from functools import partial
 from http.client import BadStatusLine, HTTPResponse, parse_headers
 from typing import TYPE_CHECKING, Any
 
 from requests.adapters import HTTPAdapter
-from requests.utils import select_proxy
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 if TYPE_CHECKING:
@@ -37,6 +39,42 @@ _NOTHING_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _STATUS = re.compile(rb"(?:\A|\r\n\r\n)HTTP/1\.\d (\d)")
 _HEARD_BYTES = 64 * 1024
 _MOST_INTERIM = 10
+
+
+class _Stall:
+    """When to give a wait up: so long after the last byte moved.
+
+    A byte that only leaves the system's buffer counts, too: that holds megabytes, which on a slow
+    way take longer than the time-out.
+    """
+
+    def __init__(self, sock: socket.socket, seconds: float, deadline: Deadline) -> None:
+        self._sock = sock
+        self._seconds = seconds
+        self._deadline = deadline
+        self._queued = _queued(sock)
+        self._until = time.monotonic() + seconds
+
+    def wait_a_little(self, until: float = math.inf) -> None:
+        """Let the socket's next call wait no longer than until somebody has to look up."""
+        self._sock.settimeout(self._deadline.slice(min(self._until, until)))
+
+    def is_over(self) -> bool:
+        """Whether nothing moved for too long."""
+        queued = _queued(self._sock)
+        if queued < self._queued:
+            self._until = time.monotonic() + self._seconds
+        self._queued = queued
+        return time.monotonic() >= self._until
+
+
+def _queued(sock: socket.socket) -> int:
+    """Return how many bytes the system has still to deliver; 0 where it does not tell."""
+    try:
+        count: int = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))[0]
+    except OSError:
+        return 0
+    return count
 
 
 class _Sending(HTTPConnection):
@@ -74,22 +112,23 @@ class _Sending(HTTPConnection):
         try:
             while rest:
                 start = time.monotonic()
-                rest = rest[self._send(rest[: self.piece_bytes], start + self.stall_timeout) :]
+                rest = rest[self._send(rest[: self.piece_bytes]) :]
                 self._adapt(time.monotonic() - start)
         except _GONE as error:
             # urllib3 reads the answer after a broken pipe, and only then.
             raise BrokenPipeError(errno.EPIPE, "the peer stopped reading") from error
 
-    def _send(self, piece: memoryview, until: float) -> int:
+    def _send(self, piece: memoryview) -> int:
         """Send as much of a piece as goes, and return how much that was."""
+        stall = _Stall(self.sock, self.stall_timeout, self.deadline)
         while True:
-            self.sock.settimeout(self.deadline.slice(until))
+            stall.wait_a_little()
             try:
                 return self.sock.send(piece)
             except TimeoutError:
                 if self._is_answered():
                     raise BrokenPipeError(errno.EPIPE, "the peer answered") from None
-                if time.monotonic() >= until:
+                if stall.is_over():
                     raise
 
     def _is_answered(self) -> bool:
@@ -128,8 +167,7 @@ class _SendingTls(_Sending, HTTPSConnection):
 class _Incoming(io.RawIOBase):
     """What the store says.
 
-    A byte must move within the stall time-out, and all of an answer that is trickled has as long
-    again.
+    A byte must move within the stall time-out, and once one has come all have as long.
     """
 
     def __init__(self, connection: _Sending, sock: socket.socket) -> None:
@@ -138,7 +176,7 @@ class _Incoming(io.RawIOBase):
         self._heard = connection.take_heard()
         self._deadline = connection.deadline
         self._stall_timeout = connection.stall_timeout
-        self._until = time.monotonic() + 2 * connection.stall_timeout
+        self._begun: float | None = None
         self.head_bytes: int | None = 0  # of the answer's head so far; None when it is whole
 
     def readable(self) -> bool:
@@ -150,15 +188,17 @@ class _Incoming(io.RawIOBase):
             buffer[:count], self._heard = self._heard[:count], self._heard[count:]
             self.head_bytes = count
             return count
-        until = min(time.monotonic() + self._stall_timeout, self._until)
+        stall = _Stall(self._sock, self._stall_timeout, self._deadline)
+        until = math.inf if self._begun is None else self._begun + self._stall_timeout
         while True:
-            self._sock.settimeout(self._deadline.slice(until))
+            stall.wait_a_little(until)
             try:
                 count = self._sock.recv_into(buffer)
             except TimeoutError:
-                if time.monotonic() >= until:
+                if stall.is_over() or time.monotonic() >= until:
                     raise
                 continue
+            self._begun = self._begun or time.monotonic()
             if self.head_bytes is not None:
                 # http.client takes the end of the connection for the end of the headers.
                 if not count and self.head_bytes:
@@ -194,9 +234,7 @@ class _Answer(HTTPResponse):
 
 
 class SendingAdapter(HTTPAdapter):
-    """Mounts these connections in a requests session, directly and through an HTTP proxy.
-
-    A SOCKS proxy keeps urllib3's own: its connections come from another package.
+    """Mounts these connections in a requests session, directly and through any proxy.
 
     Args:
         stall_timeout: seconds in which at least one byte must move.
@@ -205,29 +243,35 @@ class SendingAdapter(HTTPAdapter):
 
     def __init__(self, stall_timeout: float, deadline: Deadline) -> None:
         settings = {"stall_timeout": stall_timeout, "deadline": deadline}
-        self._plain = type("Plain", (_Sending,), settings)
-        self._secure = type("Secure", (_SendingTls,), settings)
-        self._pools = {
-            "http": type("PlainPool", (HTTPConnectionPool,), {"ConnectionCls": self._plain}),
-            "https": type("SecurePool", (HTTPSConnectionPool,), {"ConnectionCls": self._secure}),
+        self._kinds = {
+            "http": type("Plain", (_Sending,), settings),
+            "https": type("Secure", (_SendingTls,), settings),
         }
         super().__init__()
 
     def request_url(self, request: PreparedRequest, proxies: Mapping[str, str] | None) -> str:
         """Return the target without its query: the connections know the whole one."""
         target: str = super().request_url(request, proxies)
-        self._plain.target = self._secure.target = target  # type: ignore[attr-defined]
-        proxy = select_proxy(request.url or "", proxies) or ""
-        return target if proxy.startswith("socks") else target.partition("?")[0]
+        for kind in self._kinds.values():
+            kind.target = target  # type: ignore[attr-defined]
+        return target.partition("?")[0]
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Make the pools of direct connections."""
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = self._pools
+        self._teach(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> PoolManager:  # noqa: ANN401
         """Make the pools of connections through a proxy."""
         manager: PoolManager = super().proxy_manager_for(proxy, **kwargs)
-        if isinstance(manager, ProxyManager):
-            manager.pool_classes_by_scheme = self._pools
+        self._teach(manager)
         return manager
+
+    def _teach(self, manager: PoolManager) -> None:
+        """Have a manager's connections, whichever they are, send and hear as these do."""
+        pools: dict[str, Any] = {}
+        for scheme, kind in self._kinds.items():
+            pool: Any = manager.pool_classes_by_scheme[scheme]
+            connection = type("Connection", (kind, pool.ConnectionCls), {})
+            pools[scheme] = type("Pool", (pool,), {"ConnectionCls": connection})
+        manager.pool_classes_by_scheme = pools

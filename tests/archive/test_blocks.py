@@ -22,6 +22,7 @@ from isal import isal_zlib
 from e2b_upload.archive import blocks
 from e2b_upload.archive.blocks import BlockWriter
 from e2b_upload.archive.deflate import Buffer, Codec, Encoded, Gzip, Plain
+from e2b_upload.errors import SpoolError
 from tests.archive.users import refuse_threads_after
 
 BLOCK: Final = 1_000
@@ -543,7 +544,7 @@ def test_a_system_that_gives_no_more_threads_is_left_with_none(
     refuse_threads_after(started, monkeypatch)
     before = set(threading.enumerate())
     with (
-        pytest.raises(RuntimeError, match="can't start new thread"),
+        pytest.raises(SpoolError, match="starts no more threads"),
         writer(ignore_data, threads=3),
     ):
         pytest.fail("it went on without its threads")

@@ -185,7 +185,7 @@ def test_a_system_that_gives_no_more_threads_is_left_with_none(
     refuse_threads_after(1, monkeypatch)
     before = set(threading.enumerate())
     with (
-        pytest.raises(RuntimeError, match="can't start new thread"),
+        pytest.raises(SpoolError, match="starts no more threads"),
         Digesting(file.fileno()),
     ):
         pytest.fail("it went on without its threads")
