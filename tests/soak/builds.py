@@ -160,12 +160,22 @@ def plan(seed: int, number: int, *, seaweed: bool = True) -> Plan:
         threads=chance.randint(1, 3),
         retries=retries,
         keep=chance.random() < 0.2 and trouble != "output full",
-        faults=tuple((chance.choice(possible), chance.random()) for _ in range(count)),
+        faults=tuple(
+            (name, chance.random()) for name in _one_after_another(chance, possible, count)
+        ),
         trouble=trouble,
         moment=chance.choice(moments),
         signal=chance.choice(SIGNALS),
         at=chance.random(),
     )
+
+
+def _one_after_another(chance: random.Random, possible: Sequence[str], count: int) -> Iterator[str]:
+    """Draw faults; what goes wrong once often does so again."""
+    name = ""
+    for _ in range(count):
+        name = name if name and chance.random() < 0.4 else chance.choice(possible)
+        yield name
 
 
 def make_contexts(folder: Path) -> None:
