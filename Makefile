@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH := $(VENV)/.bench
+FUZZ := $(VENV)/.fuzz
 
-.PHONY: help demo test faults lint dist check bench plots stored picture clean
+.PHONY: help demo test faults soak fuzz lint dist check bench plots stored picture clean
 .DEFAULT_GOAL := help
 
 help: ## show what can be made
@@ -21,6 +22,10 @@ $(READY): pyproject.toml
 $(BENCH): $(READY)
 	$(BIN)/python -m pip install --quiet --group bench
 	@touch $(BENCH)
+
+$(FUZZ): $(READY)
+	$(BIN)/python -m pip install --quiet --group fuzz
+	@touch $(FUZZ)
 
 demo: $(READY) ## build this repository into a real S3 server, and compare what arrived
 	@$(BIN)/python -m tests.real.demo
@@ -51,6 +56,12 @@ plots: $(BENCH) ## draw the pictures of docs/performance.md from the figures bes
 
 stored: $(READY) ## build 4 GiB into a real S3 server, and compare what it stored
 	@$(BIN)/python -m tests.bench.stored $(ARGS)
+
+soak: $(READY) ## build hundreds of times while everything goes wrong, and look for what stays
+	@$(BIN)/python -m tests.soak $(ARGS)
+
+fuzz: $(FUZZ) ## think up input with atheris, for a minute a kind
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 picture: $(READY) ## make docs/at-work.svg anew
 	@$(BIN)/python -m docs.picture >/dev/null
