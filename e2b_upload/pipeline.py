@@ -237,7 +237,7 @@ def put(
         on_event: told of progress, redirects and retries.
 
     Raises:
-        UsageError: a URL or header that cannot be used, or no such file.
+        UsageError: a URL or header that cannot be used, no such file, or another one by now.
         UnavailableError: the network or the store kept failing; it may work later.
         RefusedError: the store refuses, or surely will.
     """
@@ -264,21 +264,39 @@ def put(
         ) from error
     with file:
         descriptor = file.fileno()
-        if isinstance(archive, Archive) and archive.md5 and archive.sha256:
-            sent = target.put(descriptor, lambda: archive, hashed=True)
-            return _receipt(sent, archive)
-        if not stat.S_ISREG(os.stat(descriptor).st_mode):
+        found = os.stat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
             raise UsageError(
                 f"the archive {printable(path)} is not a regular file",
                 hint="Its length must be known before it is sent: write it to a file first.",
             )
-        size = os.stat(descriptor).st_size
+        size = found.st_size
+        if isinstance(archive, Archive):
+            if size != archive.bytes:
+                raise UsageError(
+                    f"the archive {printable(path)} was replaced: it has {size} bytes, "
+                    f"and {archive.bytes} when it was packed",
+                    hint="Pack it again, or put the file by its path.",
+                )
+            if _is_hashed(archive):
+                return _receipt(target.put(descriptor, lambda: archive, hashed=True), archive)
         with Digesting(descriptor) as digesting:  # while it is sent
             digesting.grown(size)
             known = cache(digesting.result)
             sent = target.put(descriptor, known, hashed=False)
             sha256, md5 = known()
+        if isinstance(archive, Archive):
+            return _receipt(sent, replace(archive, sha256=sha256, md5=md5))
         return _receipt(sent, Archive(bytes=size, sha256=sha256, md5=md5, path=path))
+
+
+def _is_hashed(archive: Archive) -> bool:
+    """Whether an archive brings its digests, as one of somebody else's making may not."""
+    try:
+        lengths = len(bytes.fromhex(archive.md5)), len(bytes.fromhex(archive.sha256))
+    except ValueError:
+        return False
+    return lengths == (16, 32)
 
 
 def build(context: Path, url: str | None, **options: Unpack[BuildOptions]) -> Receipt:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, cast
 
@@ -253,3 +254,23 @@ def test_pack_consumes_the_walk_as_it_goes(context: Path, monkeypatch: pytest.Mo
     with open(os.devnull, "wb") as nowhere:
         e2b_upload.pack(context, cast("IO[bytes]", nowhere))
     assert order == ["found d", "packed d", "found d/file", "packed d/file"]
+
+
+def test_an_archive_that_was_replaced_is_not_put(context: Path, tmp_path: Path) -> None:
+    archive = e2b_upload.pack(context, tmp_path / "a.tgz")
+    (tmp_path / "a.tgz").write_bytes(b"something else")
+    with raw_server(answer(200)) as store, pytest.raises(e2b_upload.UsageError) as caught:
+        e2b_upload.put(archive, store.url + "/k")
+    assert "a.tgz was replaced: it has 14 bytes" in caught.value.message
+    assert not store.requests
+
+
+@pytest.mark.parametrize("md5", ["", "zz", "é", "00" * 15])
+def test_an_archive_without_digests_is_hashed_while_it_is_sent(
+    md5: str, context: Path, tmp_path: Path
+) -> None:
+    archive = e2b_upload.pack(context, tmp_path / "a.tgz")
+    with raw_server(answer(200, headers={"ETag": f'"{archive.md5}"'})) as store:
+        receipt = e2b_upload.put(replace(archive, md5=md5), store.url + "/k")
+    assert receipt.verified == "md5"
+    assert receipt.archive.md5 == archive.md5
