@@ -24,6 +24,9 @@ _HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 # How much of a block is compressed in one call. Of a whole block the result grows in large steps,
 # to sizes that the C library's heap does not fill again: 130 MiB after 256 blocks, half random.
 _PIECE_BYTES = 256 * 1024
+# Of zlib-ng's levels 9 takes 1.6 to 1.7 times as long as 7. It is taken only where it makes two
+# samples of 16 KiB 1.5% smaller: 20% less time in all, for archives that are 0.3% to 0.4% larger.
+_SAMPLE_BYTES, _WORTH_IT = 16 * 1024, 0.015
 _EMPTY_LAST_BLOCK = b"\x03\x00"
 
 
@@ -82,15 +85,22 @@ class Gzip:
 
     def encode(self, block: memoryview, window: bytes) -> Encoded:
         """Compress a block up to a byte boundary."""
+        data = self._deflate(self._level_for(block), block, window)
+        return Encoded(data, isal_zlib.crc32(block), len(block))
+
+    def _level_for(self, block: memoryview) -> int:
+        del block
+        return self._level
+
+    def _deflate(self, level: int, block: memoryview, window: bytes) -> bytes:
         zlib = self._zlib
         # 15 bits of window, negative for a stream without header and checksum.
-        stream = zlib.compressobj(self._level, zlib.DEFLATED, -15, zdict=window, **self._settings)
+        stream = zlib.compressobj(level, zlib.DEFLATED, -15, zdict=window, **self._settings)
         pieces = [
             stream.compress(block[start : start + _PIECE_BYTES])
             for start in range(0, len(block), _PIECE_BYTES)
         ]
-        data = b"".join([*pieces, stream.flush(zlib.Z_SYNC_FLUSH)])
-        return Encoded(data, isal_zlib.crc32(block), len(block))
+        return b"".join([*pieces, stream.flush(zlib.Z_SYNC_FLUSH)])
 
     def combine(self, before: Encoded, block: Encoded) -> Encoded:
         """Combine the checksums as if the blocks had been read in one go."""
@@ -100,6 +110,32 @@ class Gzip:
     def tail(self, whole: Encoded) -> bytes:
         """Return an empty last block, the checksum, and the size modulo 2**32."""
         return _EMPTY_LAST_BLOCK + struct.pack("<II", whole.crc, whole.size & 0xFFFFFFFF)
+
+
+class SampledGzip(Gzip):
+    """The same, with a lower level for blocks that the high one would not make much smaller.
+
+    Which it is two samples of the block tell: the bytes depend on the content alone.
+
+    Args:
+        zlib: as for :class:`Gzip`.
+        level: the high one.
+        low: the lower one.
+        settings: as for :class:`Gzip`.
+    """
+
+    def __init__(self, zlib: ModuleType, level: int, *, low: int, **settings: int) -> None:
+        super().__init__(zlib, level, **settings)
+        self._low = low
+
+    def _level_for(self, block: memoryview) -> int:
+        quarter = len(block) // 4
+        samples = [block[at : at + _SAMPLE_BYTES] for at in (quarter, 3 * quarter)]
+        low, high = (
+            sum(len(self._deflate(level, sample, b"")) for sample in samples)
+            for level in (self._low, self._level)
+        )
+        return self._level if low - high > _WORTH_IT * low else self._low
 
 
 class Plain:
@@ -130,6 +166,6 @@ def codec_for(compression: Compression) -> Codec:
         from zlib_ng import zlib_ng  # noqa: PLC0415  (the others do without)
 
         # Smaller buffers than the default of 8, so that codes adapt more often: 0.1% to 0.5% less.
-        return Gzip(zlib_ng, 9, memLevel=7)
+        return SampledGzip(zlib_ng, 9, low=7, memLevel=7)
     # ISA-L's 0 is left out: it grows random data by 23%.
     return Gzip(isal_zlib, 1 if compression == "fast" else 2)

@@ -25,12 +25,14 @@ from e2b_upload.archive.deflate import (
     Encoded,
     Gzip,
     Plain,
+    SampledGzip,
     codec_for,
 )
 
 CODECS: Final = {
     **{f"isal {level}": Gzip(isal_zlib, level) for level in (0, 1, 2, 3)},
     **{f"zlib-ng {level}": Gzip(zlib_ng, level) for level in (1, 6, 8, 9)},
+    "zlib-ng 7 or 9": SampledGzip(zlib_ng, 9, low=7),
 }
 COMPRESSIONS: Final[tuple[Compression, ...]] = get_args(Compression)
 EXAMPLES: Final = settings(deadline=None)
@@ -172,3 +174,17 @@ def test_the_smaller_the_compression_the_smaller_the_archive() -> None:
 def test_what_cannot_be_compressed_hardly_grows(compression: Compression) -> None:
     content = [random.Random(n).randbytes(1 << 20) for n in range(3)]
     assert len(whole(codec_for(compression), content)) < (3 << 20) * 1.001
+
+
+def test_the_high_level_is_taken_where_it_pays() -> None:
+    """A longer search finds longer matches in text of few words; in noise there are none."""
+    draw = random.Random(1)
+    words = [draw.randbytes(draw.randint(2, 5)) for _ in range(200)]
+    text = b"".join(draw.choices(words, k=200_000))[: 512 * 1024]
+    noise = draw.randbytes(512 * 1024)
+    low, high = Gzip(zlib_ng, 7), Gzip(zlib_ng, 9)
+    sampled = SampledGzip(zlib_ng, 9, low=7)
+    worth_it = [len(codec.encode(memoryview(text), b"").data) for codec in (high, low)]
+    assert worth_it[0] < 0.985 * worth_it[1]
+    assert sampled.encode(memoryview(text), b"") == high.encode(memoryview(text), b"")
+    assert sampled.encode(memoryview(noise), b"") == low.encode(memoryview(noise), b"")
