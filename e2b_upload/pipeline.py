@@ -21,7 +21,7 @@ from e2b_upload.archive.spool import Spool
 from e2b_upload.context.collect import read_rules, walk
 from e2b_upload.context.problems import Problem, Problems
 from e2b_upload.context.root import Root
-from e2b_upload.errors import SpoolError, UploadError, UsageError, printable
+from e2b_upload.errors import SourceError, SpoolError, UploadError, UsageError, printable
 from e2b_upload.events import Expiring, Finished, Kept, Progress, Started, ignore_events
 from e2b_upload.transfer.deadline import AbandonedError
 from e2b_upload.transfer.headers import checked_headers
@@ -238,6 +238,7 @@ def put(
 
     Raises:
         UsageError: a URL or header that cannot be used, no such file, or another one by now.
+        SourceError: the file changed while it was sent.
         UnavailableError: the network or the store kept failing; it may work later.
         RefusedError: the store refuses, or surely will.
     """
@@ -256,10 +257,12 @@ def put(
             hint="Pack it into a file, or let build do both.",
         )
     try:
-        file = open(path, "rb")  # noqa: SIM115  (closed by the with below)
-    except OSError as error:
+        # Not to wait for whoever writes to a FIFO: it is refused below.
+        file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115  (closed by the with below)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte
+        why = error.strerror if isinstance(error, OSError) else "there is no such name"
         raise UsageError(
-            f"the archive {printable(path)} cannot be opened: {error.strerror}",
+            f"the archive {printable(path)} cannot be opened: {why}",
             hint="Name an archive that is there and may be read.",
         ) from error
     with file:
@@ -279,15 +282,32 @@ def put(
                     hint="Pack it again, or put the file by its path.",
                 )
             if _is_hashed(archive):
-                return _receipt(target.put(descriptor, lambda: archive, hashed=True), archive)
+                sent = target.put(descriptor, lambda: archive, hashed=True)
+                _stood_still(path, descriptor, found)
+                return _receipt(sent, archive)
         with Digesting(descriptor) as digesting:  # while it is sent
             digesting.grown(size)
             known = cache(digesting.result)
             sent = target.put(descriptor, known, hashed=False)
             sha256, md5 = known()
+        _stood_still(path, descriptor, found)
         if isinstance(archive, Archive):
             return _receipt(sent, replace(archive, sha256=sha256, md5=md5))
         return _receipt(sent, Archive(bytes=size, sha256=sha256, md5=md5, path=path))
+
+
+def _stood_still(path: str, descriptor: int, before: os.stat_result) -> None:
+    """Make sure that what was hashed is what was sent."""
+    now = os.stat(descriptor)
+    if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise SourceError(
+            f"the archive {printable(path)} changed while it was sent",
+            hint="What is stored is worth nothing: run again when nothing writes to it.",
+        )
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _is_hashed(archive: Archive) -> bool:
@@ -520,6 +540,10 @@ def _file_to_keep(output: Path | IO[bytes] | None) -> str | None:
     except FileNotFoundError:
         raise UsageError(
             "the working folder does not exist any more", hint="Change to one that does."
+        ) from None
+    except ValueError:  # a zero byte
+        raise UsageError(
+            f"{printable(name)} is no name of a file", hint="Name a file with -o."
         ) from None
     # What ends so names a folder, though realpath makes a file's name of it.
     if os.path.basename(name) in {"", ".", ".."} or not os.path.isdir(os.path.dirname(path)):

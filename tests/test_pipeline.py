@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import pytest
 
@@ -274,3 +274,53 @@ def test_an_archive_without_digests_is_hashed_while_it_is_sent(
         receipt = e2b_upload.put(replace(archive, md5=md5), store.url + "/k")
     assert receipt.verified == "md5"
     assert receipt.archive.md5 == archive.md5
+
+
+def test_a_file_that_changes_while_it_is_sent_is_no_success(tmp_path: Path) -> None:
+    """It is hashed ahead of what is sent, so its digests would be of something else."""
+    path = tmp_path / "a.tgz"
+    path.write_bytes(os.urandom(8 << 20))
+
+    def change(event: Event) -> None:
+        if getattr(event, "done", 0) == 1 << 20:
+            with path.open("r+b") as file:
+                file.seek(7 << 20)
+                file.write(b"other")
+
+    with raw_server(answer(200)) as store, pytest.raises(e2b_upload.SourceError) as caught:
+        e2b_upload.put(path, store.url + "/k", on_event=change)
+    assert "changed while it was sent" in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["fifo", "a\0b"])
+def test_what_is_no_file_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with raw_server(answer(200)) as store, pytest.raises(e2b_upload.UsageError):
+        e2b_upload.put(f"{tmp_path}/{name}", store.url + "/k")
+
+
+def test_an_output_that_is_no_name(context: Path) -> None:
+    with pytest.raises(e2b_upload.UsageError):
+        e2b_upload.pack(context, "a\0b")
+
+
+@pytest.mark.parametrize("options", [{"compression": "odd"}, {"threads": 0}, {"threads": -1}])
+def test_what_is_no_option_is_refused(
+    options: dict[str, Any], context: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(e2b_upload.UsageError) as caught:
+        e2b_upload.pack(context, tmp_path / "a.tgz", **options)
+    assert caught.value.hint
+    assert not (tmp_path / "a.tgz").exists()
+
+
+def test_an_inode_that_is_given_to_another_file_is_no_link(tmp_path: Path) -> None:
+    """What was a name of a file is another file by now, of the same number."""
+    (tmp_path / "ctx" / "b").mkdir(parents=True)
+    (tmp_path / "ctx" / "a").write_text("old\n")
+    os.link(tmp_path / "ctx" / "a", tmp_path / "ctx" / "b" / "a")
+    found = iter(e2b_upload.collect(tmp_path / "ctx"))
+    assert next(found).path == "a"
+    # The same inode, as if it had been freed and taken again.
+    os.utime(tmp_path / "ctx" / "b" / "a", ns=(1, 1))
+    assert [(entry.path, entry.type) for entry in found] == [("b", "directory"), ("b/a", "file")]

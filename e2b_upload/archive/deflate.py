@@ -8,9 +8,11 @@ stream, as pigz makes it. Their checksums combine into the one of the whole.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 from isal import isal_zlib
+
+from e2b_upload.errors import UsageError
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -159,7 +161,15 @@ class Plain:
 
 
 def codec_for(compression: Compression) -> Codec:
-    """Return how to encode at a level; docs/performance.md has what each was chosen by."""
+    """Return how to encode at a level; docs/performance.md has what each was chosen by.
+
+    Raises:
+        UsageError: there is no such level.
+    """
+    if compression not in get_args(Compression):
+        raise UsageError(
+            f"{compression!r} is no compression", hint=f"Choose {', '.join(get_args(Compression))}."
+        )
     if compression == "none":
         return Plain()
     if compression == "small":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Generator
@@ -16,7 +17,7 @@ from e2b_upload.archive.cores import usable_cores
 from e2b_upload.archive.deflate import codec_for
 from e2b_upload.archive.digest import Digesting
 from e2b_upload.context.problems import Problems
-from e2b_upload.errors import SourceError
+from e2b_upload.errors import SourceError, UsageError
 from e2b_upload.events import Finished, Progress
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 # 2 MiB to compress and what comes of them, so it has an end, too.
 _MOST_FAST_THREADS, _MOST_THREADS = 4, 16
 _ENTRIES_AN_EVENT = 256
+_MORE_FILES = "Allow more open files (ulimit -n)."
 # What tells that a file is what it was.
 _version = attrgetter("st_mtime_ns", "st_ctime_ns", "st_size", "st_ino", "st_dev")
 
@@ -94,6 +96,7 @@ def pack_entries(
         SourceError: files that cannot be read, or are not what they were when they were collected,
             and the problems among the entries.
         SpoolError: the disk is full.
+        UsageError: no such compression, or number of threads.
     """
     start = time.monotonic()
     counts = {"file": 0, "directory": 0, "symlink": 0, "hardlink": 0}
@@ -106,6 +109,8 @@ def pack_entries(
         spool.write(data)
         digesting.grown(spool.written)
 
+    if threads is not None and threads < 1:
+        raise UsageError(f"{threads} is no number of threads", hint="Give 1 or more.")
     if compression == "none":
         threads = 0
     elif threads is None:
@@ -251,7 +256,9 @@ def _look(root: Root, entry: Entry | Problem) -> None:
 def _cannot_be_opened(root: Root, entry: Entry, error: OSError) -> SourceError:
     return SourceError(
         f"{root.shown(entry.path)} cannot be opened: {error.strerror}",
-        hint="Make it readable for this user, or exclude it in .dockerignore.",
+        hint=_MORE_FILES
+        if error.errno in {errno.EMFILE, errno.ENFILE}
+        else "Make it readable for this user, or exclude it in .dockerignore.",
     )
 
 

@@ -9,7 +9,6 @@ import contextlib
 import errno
 import os
 import secrets
-import shutil
 import stat
 import tempfile
 from typing import IO, TYPE_CHECKING, Self
@@ -32,6 +31,7 @@ _FULL = {
 }
 # What open(2) says of O_TMPFILE on a file system or kernel that does not know it.
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
+_DESCRIPTORS = "/proc/self/fd"
 _COPY_BYTES = 1024 * 1024
 # To name files in it, not to list it.
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
@@ -106,7 +106,7 @@ class Spool:
         except OSError as error:
             so_far = f"{self.written} bytes of it are"
             doing = f"spooled in {printable(self.folder)} ({so_far})"
-            raise _failed(doing, self.folder, error) from error
+            raise _failed(doing, error) from error
 
     def keep(self, path: str | os.PathLike[str]) -> None:
         """Give the archive a name: a file that is there is replaced in one step.
@@ -133,7 +133,7 @@ class Spool:
                     os.unlink(partial, dir_fd=at)
                 os.close(at)
         except OSError as error:
-            raise _failed(f"kept as {printable(final)}", folder, error) from error
+            raise _failed(f"kept as {printable(final)}", error) from error
 
     def copy_to(self, output: str | os.PathLike[str] | IO[bytes]) -> None:
         """Write the archive to a device or a FIFO that is there, or to an open file.
@@ -149,7 +149,7 @@ class Spool:
             else:
                 self._write_to(output)
         except OSError as error:
-            raise _failed(f"written to {printable(os.fspath(name))}", None, error) from error
+            raise _failed(f"written to {printable(os.fspath(name))}", error) from error
 
     def _write_to(self, stream: IO[bytes]) -> None:
         for piece in self._pieces():
@@ -186,7 +186,8 @@ class Spool:
 
     def _copy(self, name: str, at: int, mode: int | None) -> None:
         """Write another file there, and name it when it is whole, where the kernel can."""
-        descriptor = unnamed = _open_unnamed(".", at)
+        # To name one afterwards takes /proc.
+        descriptor = unnamed = _open_unnamed(".", at) if os.path.isdir(_DESCRIPTORS) else None
         if descriptor is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             descriptor = os.open(name, flags, 0o666 if mode is None else mode, dir_fd=at)
@@ -221,7 +222,7 @@ def _link(descriptor: int, name: str, at: int) -> bool:
     """Give an unnamed file a name in a folder; say whether that went."""
     try:
         # With a folder's descriptor Python calls linkat(2), which can follow /proc's link.
-        os.link(f"/proc/self/fd/{descriptor}", name, dst_dir_fd=at, follow_symlinks=True)
+        os.link(f"{_DESCRIPTORS}/{descriptor}", name, dst_dir_fd=at, follow_symlinks=True)
     except OSError:
         return False  # another file system, or no /proc
     return True
@@ -242,7 +243,7 @@ def _set_mode(descriptor: int, mode: int | None) -> None:
         os.fchmod(descriptor, mode)
 
 
-def _failed(doing: str, folder: str | None, error: OSError) -> SpoolError:
+def _failed(doing: str, error: OSError) -> SpoolError:
     """Return the error of an archive that cannot be ``doing``: "kept as …", "spooled in …"."""
     why = _FULL.get(error.errno or 0)
     if why is None:
@@ -250,15 +251,7 @@ def _failed(doing: str, folder: str | None, error: OSError) -> SpoolError:
             f"the archive cannot be {doing}: {error.strerror}",
             hint="Choose another folder with --spool-dir, or another file with -o.",
         )
-    free = _free_bytes(folder) if folder is not None and error.errno == errno.ENOSPC else ""
     return SpoolError(
-        f"the archive cannot be {doing}: {why}{free}",
+        f"the archive cannot be {doing}: {why}",
         hint="Make room there, or choose another disk: with --spool-dir, or for the file of -o.",
     )
-
-
-def _free_bytes(path: str) -> str:
-    try:
-        return f", {shutil.disk_usage(path).free} bytes are free"
-    except OSError:
-        return ""

@@ -45,7 +45,7 @@ from e2b_upload.cli.streams import STDERR, STDOUT, Forgiving, take_over
 from e2b_upload.errors import Interrupted, SpoolError, UploadError, UsageError, printable
 
 PROGRAM = "e2b-upload"
-GRACE_SECONDS = 1.0
+GRACE_SECONDS = 0.6
 SHOW_CURSOR = b"\x1b[?25h"
 _MAX_URL_BYTES = 64 * 1024
 
@@ -84,17 +84,27 @@ def run(
     report = Report(as_json="--json" in args, color=use_color("auto", sys.stderr))
     for word in (*args, os.environ.get("E2B_UPLOAD_URL", "")):
         report.hide(word)
+    with _signals(report, afterwards):
+        try:
+            return _reported(args, report, output)
+        except Interrupted as error:  # while something else was being told
+            return report.failed(error)
+
+
+def _reported(args: list[str], report: Report, output: Forgiving | None) -> int:
     try:
-        with _signals(report, afterwards):
-            code = _dispatch(args, report)
-            sys.stdout.flush()
-            if output is not None and output.failure is not None:
-                _lost(output.failure)
-            return code
+        code = _dispatch(args, report)
+        sys.stdout.flush()
+        if output is not None and output.failure is not None:
+            _lost(output.failure)
     except (UploadError, Interrupted) as error:
         return report.failed(error)
+    except MemoryError:
+        hint = "Allow more (ulimit -v, the container's limit), or fewer --threads."
+        return report.failed(SpoolError("there is no memory left", hint=hint))
     except Exception as error:  # noqa: BLE001  (the edge)
         return report.crashed(error)
+    return code
 
 
 def _dispatch(args: list[str], report: Report) -> int:
@@ -161,8 +171,8 @@ def _last_resort(report: Report) -> Iterator[None]:
 
     Python runs a handler between two steps of the main thread. A name that is being looked up is
     one step, an exception between taking a lock and holding it (CPython #74174) leaves
-    everybody waiting; a signal just before a call that waits is not seen until it returns. The
-    interpreter's own handler in C writes to a pipe all the same.
+    everybody waiting; a signal just before a call that waits is not seen until it returns; nobody
+    may read what is said. The interpreter's own handler in C writes to a pipe all the same.
     """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)  # as signal.set_wakeup_fd asks for
@@ -171,7 +181,11 @@ def _last_resort(report: Report) -> Iterator[None]:
         if not (first := os.read(reading, 1)[0]):
             return
         if not select.select([reading], [], [], GRACE_SECONDS)[0]:
-            _end(report.failed(Interrupted(first)))
+            # It may be for somebody to read its words that it waits.
+            telling = threading.Thread(target=report.failed, args=[Interrupted(first)], daemon=True)
+            telling.start()
+            telling.join(GRACE_SECONDS / 2)
+            _end(128 + first)
         if second := os.read(reading, 1)[0]:
             _end(128 + second)
 

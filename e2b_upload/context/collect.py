@@ -207,8 +207,9 @@ class _Walk:
         self._rules = rules
         self._output = _output(output)
         self._on_event = on_event
-        # (device, inode) of files with several names → the first kept name, and the names to come.
-        self._linked: dict[tuple[int, int], tuple[str, int]] = {}
+        # Files with several names → the first kept name, and the names to come. A file is its
+        # device and inode, and what tells that it stood still: an inode may be given to another.
+        self._linked: dict[tuple[int, int, int, int], tuple[str, int]] = {}
         self._open: list[_Folder] = []
         self._above = root.parents() if root.follow_symlinks else frozenset()
         # (device, inode) of directories that links lead to → how many did.
@@ -358,7 +359,7 @@ class _Walk:
         A file is forgotten when all its names were seen, so that the walk holds only those whose
         other names are still to come or lie outside. Links that are followed are more names yet.
         """
-        key = (stat.st_dev, stat.st_ino)
+        key = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
         first, to_come = self._linked.get(key, (None, stat.st_nlink))
         if first is None:
             self._linked[key] = (path, to_come - 1)

@@ -261,7 +261,7 @@ def test_a_full_disk_is_named_with_what_it_took(full_disk: Path) -> None:
         with pytest.raises(SpoolError) as raised:
             spool.write(BIG)
         so_far = f"the archive cannot be spooled in {full_disk} ({spool.size} bytes of it are)"
-        assert raised.value.message == f"{so_far}: the disk is full, 0 bytes are free"
+        assert raised.value.message == f"{so_far}: the disk is full"
         assert 0 < spool.size <= 1 << 20
         assert spool.written == spool.size
         assert "--spool-dir" in raised.value.hint
@@ -599,3 +599,15 @@ def test_a_device_that_takes_nothing_is_named(folder: Path, path: str, words: st
         spool.write(BIG)
         with pytest.raises(SpoolError, match=words):
             spool.copy_to(path)
+
+
+def test_an_archive_is_kept_where_there_is_no_proc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("e2b_upload.archive.spool._DESCRIPTORS", str(tmp_path / "nowhere"))
+    (tmp_path / "kept").mkdir()
+    with Spool(tmp_path) as spool:
+        spool.write(b"archive")
+        spool.keep(tmp_path / "kept" / "a.tgz")
+    assert (tmp_path / "kept" / "a.tgz").read_bytes() == b"archive"
+    assert os.listdir(tmp_path / "kept") == ["a.tgz"]

@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,33 @@ def test_a_signal_before_the_program_is_imported(
         assert error.keys() >= {"message", "hint", "http_status", "code", "request_id"}
     else:
         assert out == ""
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_though_nobody_reads_what_it_says(
+    signum: signal.Signals, stream: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a").touch()
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, bytes(4096))
+    os.set_blocking(writing, True)
+    out, err = (writing if stream == each else subprocess.DEVNULL for each in ("stdout", "stderr"))
+    command = [sys.executable, "-m", "e2b_upload", "build", str(tmp_path), "--dry-run", "--json"]
+    with subprocess.Popen(command, stdout=out, stderr=err) as process:
+        try:
+            # Until it waits for a reader: before that a signal would end it in another way. Not
+            # every system tells what a process waits for.
+            deadline = time.monotonic() + 5
+            with open(f"/proc/{process.pid}/wchan", encoding="ascii") as file:
+                while "pipe" not in file.read() and time.monotonic() < deadline:
+                    file.seek(0)
+            process.send_signal(signum)
+            assert process.wait(60) == 128 + signum
+        finally:
+            process.kill()
+            os.close(reading)
+            os.close(writing)
