@@ -196,7 +196,10 @@ class Putting:
         self._on_event(
             Retrying(
                 attempt=self._attempts + 1,
-                attempts=patience.retries + 1,
+                # What is damaged is sent once more, and no more.
+                attempts=self._attempts + 1
+                if isinstance(error, DamagedError)
+                else patience.retries + 1,
                 seconds=seconds,
                 reason=error.message,
             )

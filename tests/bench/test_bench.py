@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from tests.bench import pack, tables, timing
-from tests.bench.__main__ import missed
+from tests.bench.__main__ import missed, tell
 from tests.bench.bench import QUICK, Bench
 from tests.bench.peers import FLOOR, Peer
 from tests.bench.results import Figure, Note, Row, row
@@ -94,6 +94,8 @@ def test_a_check_names_what_it_fails_for(capsys: pytest.CaptureFixture[str]) -> 
     good, noisy = Figure("pack/many/sdk", 31), Figure("pack/mixed/sdk", 21)
     bad = Figure("memory/tiny", 65)
     assert missed([good, Note("a word"), noisy, bad]) == [bad]
+    assert not tell([])
+    assert tell([bad])
     assert capsys.readouterr().err == "peak MiB: one tiny file: 65.00 misses even half\n"
     told = [line.split()[-1] for line in tables.figures([good, noisy, bad])]
     assert told == ["target", "met", "MISSED", "MISSED"]

@@ -31,7 +31,9 @@ def main() -> int:
     names = [options.target] if options.target else [*TARGETS]
     failed = [name for name in names if not fuzzed(name, options.seconds)]
     for name in failed:
-        print(f"{name}: FAILED. Repeat: python -m tests.fuzz {name} {FOUND / name}-crash-…")
+        print(
+            f"{name}: FAILED. Repeat: .venv/bin/python -m tests.fuzz {name} {FOUND / name}-crash-…"
+        )
     return 1 if failed else 0
 
 

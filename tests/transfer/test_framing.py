@@ -17,6 +17,7 @@ from botocore.config import Config
 from e2b_upload import (
     Archive,
     RefusedError,
+    SourceError,
     SpoolError,
     UnavailableError,
     UploadError,
@@ -217,7 +218,7 @@ def test_a_file_that_grows_while_it_is_sent_goes_as_it_was(
             with Path(str(sent.path)).open("ab") as file:
                 file.write(b"more")
 
-    with serve(and_nothing_more) as server:
+    with serve(and_nothing_more) as server, pytest.raises(SourceError):
         put(sent, server.url + TARGET, on_event=grow)
     assert server.requests[0].body_sha256 == sent.sha256
 
