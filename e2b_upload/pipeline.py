@@ -10,7 +10,7 @@ import os
 import stat
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import IO, TYPE_CHECKING, NamedTuple, TypeAlias, TypedDict
@@ -248,7 +248,8 @@ def put(
         stall_timeout=stall_timeout,
         max_time=max_time,
     )
-    target = _Target(parse(url), checked_headers(headers or {}), patience, on_event, None)
+    checked = checked_headers(headers or {})
+    target = _Target(parse(url, checked), checked, patience, on_event, None)
     target.check()
     path = archive.path if isinstance(archive, Archive) else os.fspath(archive)
     if path is None:
@@ -274,36 +275,31 @@ def put(
                 hint="Its length must be known before it is sent: write it to a file first.",
             )
         size = found.st_size
-        if isinstance(archive, Archive):
-            if size != archive.bytes:
-                raise UsageError(
-                    f"the archive {printable(path)} was replaced: it has {size} bytes, "
-                    f"and {archive.bytes} when it was packed",
-                    hint="Pack it again, or put the file by its path.",
-                )
-            if _is_hashed(archive):
-                sent = target.put(descriptor, lambda: archive, hashed=True)
-                _stood_still(path, descriptor, found)
-                return _receipt(sent, archive)
+        if isinstance(archive, Archive) and size != archive.bytes:
+            raise UsageError(
+                f"the archive {printable(path)} was replaced: it has {size} bytes, "
+                f"and {archive.bytes} when it was packed",
+                hint="Pack it again, or put the file by its path.",
+            )
+        expected = archive if isinstance(archive, Archive) and _is_hashed(archive) else None
         with Digesting(descriptor) as digesting:  # while it is sent
             digesting.grown(size)
             known = cache(digesting.result)
-            sent = target.put(descriptor, known, hashed=False)
+            if expected is not None:
+                sent = target.put(descriptor, lambda: expected, hashed=True)
+            else:
+                sent = target.put(descriptor, known, hashed=False)
             sha256, md5 = known()
-        _stood_still(path, descriptor, found)
+        now = os.stat(descriptor)
+        stood_still = (size, found.st_mtime_ns) == (now.st_size, now.st_mtime_ns)
+        if not stood_still or (expected is not None and sha256 != expected.sha256):
+            raise SourceError(
+                f"the archive {printable(path)} changed before it was sent, or meanwhile",
+                hint="What is stored is worth nothing: pack it again, and put that.",
+            )
         if isinstance(archive, Archive):
             return _receipt(sent, replace(archive, sha256=sha256, md5=md5))
         return _receipt(sent, Archive(bytes=size, sha256=sha256, md5=md5, path=path))
-
-
-def _stood_still(path: str, descriptor: int, before: os.stat_result) -> None:
-    """Make sure that what was hashed is what was sent."""
-    now = os.stat(descriptor)
-    if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-        raise SourceError(
-            f"the archive {printable(path)} changed while it was sent",
-            hint="What is stored is worth nothing: run again when nothing writes to it.",
-        )
 
 
 def _open_at_once(path: str, flags: int) -> int:
@@ -349,6 +345,7 @@ async def build_async(context: Path, url: str | None, **options: Unpack[BuildOpt
         asyncio.CancelledError: when all is freed.
     """
     import asyncio
+    from concurrent.futures import ThreadPoolExecutor
 
     cancelled = threading.Event()
     watch = options.get("on_event", ignore_events)
@@ -359,14 +356,22 @@ async def build_async(context: Path, url: str | None, **options: Unpack[BuildOpt
         watch(event)
 
     options["on_event"] = on_event
-    work = asyncio.ensure_future(asyncio.to_thread(_build, context, url, cancelled, **options))
+    # A thread of its own: one of the loop's might have to wait for other builds.
+    executor = ThreadPoolExecutor(1, "e2b-upload")
+    work = asyncio.get_running_loop().run_in_executor(
+        executor, partial(_build, context, url, cancelled, **options)
+    )
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
         cancelled.set()
-        await asyncio.wait([work])
+        while not work.done():
+            with suppress(asyncio.CancelledError):  # once more: it is freed all the same
+                await asyncio.wait([work])
         work.cancelled() or work.exception()  # heard: nobody wants it any more
         raise
+    finally:
+        executor.shutdown(wait=False)
 
 
 def _build(
@@ -395,7 +400,7 @@ def _build(
         raise UsageError("there is no URL to put to", hint="Name one, or make it a dry run.")
     target = None
     if url is not None:
-        target = _Target(parse(url), checked, patience, on_event, cancelled)
+        target = _Target(parse(url, checked), checked, patience, on_event, cancelled)
         target.check()
     with _packed(context, output, on_event=on_event, **options) as packed:
         archive = packed.archive

@@ -1,10 +1,12 @@
 """A build beside an event loop: the loop goes on, and cancelling it leaves nothing."""
 
 import asyncio
+import gc
 import os
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -155,3 +157,61 @@ def test_who_gives_up_by_a_time_out_is_told_so(context: Path, spool_dir: Path) -
 
     with raw_server(silent()) as server, pytest.raises(TimeoutError):
         asyncio.run(in_time(server.url + TARGET))
+
+
+def test_a_build_that_waits_for_no_thread_is_cancelled_at_once(
+    context: Path, spool_dir: Path
+) -> None:
+    """However many there are: none waits for another."""
+
+    async def many(url: str) -> float:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        sending = asyncio.Event()
+
+        def watch(event: Event) -> None:
+            if isinstance(event, Progress) and event.step == "put":
+                loop.call_soon_threadsafe(sending.set)
+
+        tasks = [
+            asyncio.create_task(
+                e2b_upload.build_async(context, url, spool_dir=spool_dir, on_event=watch)
+            )
+            for _ in range(4)
+        ]
+        await asyncio.wait_for(sending.wait(), 30)
+        start = time.monotonic()
+        for task in reversed(tasks):
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        return time.monotonic() - start
+
+    with raw_server(silent()) as server:
+        assert asyncio.run(many(server.url + TARGET)) < 10
+
+
+def test_cancelling_twice_frees_all_the_same(context: Path, spool_dir: Path) -> None:
+    async def twice(url: str) -> list[str]:
+        reached, complaints = asyncio.Event(), []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, told: complaints.append(told["message"]))
+
+        def watch(event: Event) -> None:
+            if isinstance(event, Progress) and event.step == "put":
+                loop.call_soon_threadsafe(reached.set)
+
+        task = asyncio.create_task(
+            e2b_upload.build_async(context, url, spool_dir=spool_dir, on_event=watch)
+        )
+        await asyncio.wait_for(reached.wait(), 30)
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        gc.collect()
+        return complaints
+
+    with raw_server(silent()) as server:
+        assert asyncio.run(twice(server.url + TARGET)) == []

@@ -124,6 +124,8 @@ class Spool:
             at = os.open(folder, _FOLDER)
             try:
                 mode = _mode(name, at)
+                if mode is None and self._link(name, at, mode):
+                    return  # where there was none, without another name on the way
                 if not self._link(partial, at, mode):
                     self._copy(partial, at, mode)
                 os.replace(partial, name, src_dir_fd=at, dst_dir_fd=at)

@@ -40,7 +40,7 @@ from e2b_upload.cli.options import (
     UrlFile,
     Verbose,
 )
-from e2b_upload.cli.report import Report, use_color
+from e2b_upload.cli.report import SIGNALS, Report, use_color
 from e2b_upload.cli.streams import STDERR, STDOUT, Forgiving, take_over
 from e2b_upload.errors import Interrupted, SpoolError, UploadError, UsageError, printable
 
@@ -61,7 +61,10 @@ app = typer.Typer(
 def main() -> NoReturn:
     """Run the command line on this process's arguments and streams, and exit."""
     # The end is told by then, or just being told to somebody who does not read.
-    sys.exit(run(sys.argv[1:], take_over(), afterwards=lambda number, _: _end(128 + number)))
+    code = run(sys.argv[1:], take_over(), afterwards=lambda number, _: _end(128 + number))
+    # The interpreter takes its handlers away before it ends, and a signal would change the code.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    sys.exit(code)
 
 
 def run(
@@ -146,15 +149,15 @@ def _signals(
         nonlocal stopping
         del frame
         if stopping:
+            report.last_word(Interrupted(signum))
             _end(128 + signum)
         stopping = True
         raise Interrupted(signum)
 
-    wanted = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
     # One that is ignored stays so: nohup, and the shell's & in scripts.
     before = {
         number: signal.signal(number, stop)
-        for number in dict.fromkeys(wanted)
+        for number in SIGNALS
         if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
@@ -187,6 +190,7 @@ def _last_resort(report: Report) -> Iterator[None]:
             telling.join(GRACE_SECONDS / 2)
             _end(128 + first)
         if second := os.read(reading, 1)[0]:
+            report.last_word(Interrupted(second))
             _end(128 + second)
 
     watching = threading.Thread(target=watch, name="last resort", daemon=True)
@@ -378,9 +382,8 @@ def _read_headers(lines: list[str]) -> dict[str, str]:
         name, colon, value = line.partition(":")
         if not colon:  # no more of it is shown: it may be a token
             name = re.split("[ =]", line, maxsplit=1)[0]
-            raise UsageError(
-                f"the header '{printable(name)}' has no value", hint="Write -H 'Name: value'."
-            )
+            shown = f"the header '{printable(name)}'" if name != line else "a header"
+            raise UsageError(f"{shown} has no value", hint="Write -H 'Name: value'.")
         if name.lower() in map(str.lower, headers):
             raise UsageError(f"the header {printable(name)} is given twice", hint="Give it once.")
         headers[name] = value

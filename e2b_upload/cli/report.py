@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import platform
+import select
+import signal
 import sys
 import traceback
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 
 from e2b_upload import __version__
+from e2b_upload.cli.streams import STDOUT
 from e2b_upload.errors import printable
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 Color: TypeAlias = Literal["auto", "always", "never"]
 
 EXIT_BUG = 1
+# What asks the program to stop.
+SIGNALS = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
 _RED, _YELLOW, _GREEN, _BOLD_END = "\x1b[1;31m", "\x1b[1;33m", "\x1b[1;32m", "\x1b[0m"
 
 
@@ -135,13 +140,18 @@ class Report:
             self._say("  " + printable(line))
         return EXIT_BUG
 
+    def last_word(self, error: Interrupted) -> None:
+        """Leave the one object behind where nothing may be waited for, not even a reader."""
+        if self.as_json and not self._told and select.select([], [STDOUT], [], 0)[1]:
+            self._told = True
+            value = _as_failure(error.kind, error.message, "", error.exit_code)
+            os.write(STDOUT, (json.dumps(value) + "\n").encode())
+
     def _failure(
         self, kind: str, message: str, hint: str, exit_code: int, **answered: object
     ) -> None:
         if self.as_json:
-            nothing = {"http_status": None, "code": None, "request_id": None}
-            error = {"kind": kind, "message": message, "hint": hint, "exit_code": exit_code}
-            self._object({"status": "failed", "error": error | nothing | answered})
+            self._object(_as_failure(kind, message, hint, exit_code, **answered))
 
     def _redact(self, text: str) -> str:
         from e2b_upload.transfer.redaction import redact
@@ -158,8 +168,19 @@ class Report:
     def _object(self, value: dict[str, Any]) -> None:
         """Print the one object; a signal that comes after it does not bring another."""
         if not self._told:
+            # Not between the two: a second signal would end it without the object.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             self._told = True
             print(json.dumps(value), flush=True)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _as_failure(
+    kind: str, message: str, hint: str, exit_code: int, **answered: object
+) -> dict[str, Any]:
+    nothing = {"http_status": None, "code": None, "request_id": None}
+    error = {"kind": kind, "message": message, "hint": hint, "exit_code": exit_code}
+    return {"status": "failed", "error": error | nothing | answered}
 
 
 def _as_json(receipt: Receipt, status: str) -> dict[str, Any]:

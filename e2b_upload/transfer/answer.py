@@ -18,7 +18,7 @@ import urllib3
 
 from e2b_upload.errors import RefusedError, UnavailableError, UsageError, printable
 from e2b_upload.transfer.receipt import DamagedError
-from e2b_upload.transfer.redaction import REDACTED, blot_out, redact, secrets_of
+from e2b_upload.transfer.redaction import REDACTED, blot_out, redact
 from e2b_upload.transfer.retry import read_date, read_retry_after
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ DAMAGED_CODE = frozenset({"BadDigest", "Md5Mismatch"})
 _MAYBE_SKEW = frozenset({400, 401, 403})
 _SKEW_SECONDS = 300
 
+# What OpenSSL says, on this side or for the other, of bytes that were damaged on the way.
+_DAMAGED_TLS = ("BAD_RECORD_MAC", "DECRYPT", "DECODE_ERROR", "BAD_LENGTH")
 # How OpenSSL complains of a CA bundle.
 _NO_CERTIFICATES = ("NO_CERTIFICATE_OR_CRL_FOUND", "PEM lib")
 
@@ -97,7 +99,7 @@ def failure(answer: Answer, url: PresignedUrl) -> UploadError:
     """Return the error that an answer other than success stands for."""
     status = answer.http_status
     # Before anything is cut out of it: half a secret would not be found.
-    text = blot_out(answer.body.decode("utf-8", "replace"), secrets_of(url.url))
+    text = blot_out(answer.body.decode("utf-8", "replace"), url.secrets)
     code, words, request_id = (
         _element(text, name, url) for name in ("Code", "Message", "RequestId")
     )
@@ -112,7 +114,7 @@ def failure(answer: Answer, url: PresignedUrl) -> UploadError:
     if status in PASSING_STATUS or code in PASSING_CODE:
         kind, verb, hint = UnavailableError, "failed", "It may pass: try again later."
     if 300 <= status < 400:  # noqa: PLR2004
-        verb = f"redirected (to {redact_location(answer)}) and did not take"
+        verb = f"redirected (to {redact_location(answer, url)}) and did not take"
         hint = "The PUT is not sent on there: ask for a URL of the right endpoint or region."
     if code in DAMAGED_CODE:
         kind, verb, hint = DamagedError, "refused", "Something on the way changes what is sent."
@@ -141,9 +143,10 @@ def _skew(answer: Answer) -> str:
     return f" This machine's clock is {abs(ahead) / 60:.0f} minutes {how} the store's."
 
 
-def redact_location(answer: Answer) -> str:
-    """Return where a redirect points, without its query."""
-    where, query, _ = (answer.headers.get("location") or "nowhere").partition("?")
+def redact_location(answer: Answer, url: PresignedUrl) -> str:
+    """Return where a redirect points, without its query, and without what is secret of a URL."""
+    location = blot_out(answer.headers.get("location") or "nowhere", url.secrets)
+    where, query, _ = location.partition("?")
     return printable(redact(where[:_MAX_WORDS]) + (REDACTED if query else ""))
 
 
@@ -167,7 +170,7 @@ def broken(error: BaseException, url: PresignedUrl, progress: str) -> UploadErro
             printable(redact(str(error))),  # requests' own: no such CA bundle
             hint="REQUESTS_CA_BUNDLE, or CURL_CA_BUNDLE, must name a file with certificates.",
         )
-    if isinstance(error, TypeError) or caused_by(
+    if type(error) in {TypeError, ValueError} or caused_by(
         requests.exceptions.InvalidURL,
         requests.exceptions.InvalidSchema,
         requests.exceptions.InvalidHeader,
@@ -243,8 +246,12 @@ def _broken_connection(
             hint="REQUESTS_CA_BUNDLE, or CURL_CA_BUNDLE, must name a file with certificates.",
         )
     for cause in causes:
-        if isinstance(cause, ssl.SSLError) and not isinstance(
-            cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+        if (
+            isinstance(cause, ssl.SSLError)
+            and not isinstance(
+                cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+            )
+            and not any(word in str(cause.reason) for word in _DAMAGED_TLS)
         ):
             return RefusedError(
                 printable(f"no TLS with {url.host}: {cause.reason or cause}"),
@@ -252,7 +259,7 @@ def _broken_connection(
             )
     return UnavailableError(
         printable(f"the connection to {url.host} broke after {progress}: {words}"),
-        hint="Try again: nothing was stored, or what was there before.",
+        hint="Try again: what is stored is the whole of it, or what was there before.",
     )
 
 
@@ -287,7 +294,8 @@ def _element(text: str, name: str, url: PresignedUrl) -> str | None:
 
     Not an XML parser: the answer comes from outside, and a search has no entities to expand.
     """
-    match = re.search(rf"<{name}>([^<]{{,{_MAX_ELEMENT}}})", text)
+    # Whole ones only: what breaks off may break off within a secret.
+    match = re.search(rf"<{name}>([^<]{{,{_MAX_ELEMENT}}})<", text)
     if match is None:
         return None
     # As it reads now: a secret may have been escaped.

@@ -14,10 +14,12 @@ import fcntl
 import io
 import math
 import re
+import socket
 import ssl
 import struct
 import termios
 import time
+from contextlib import suppress
 from functools import partial
 from http.client import BadStatusLine, HTTPResponse, parse_headers
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,6 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Mapping
 
     from requests import PreparedRequest
@@ -38,7 +39,8 @@ _GONE = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError)
 _NOTHING_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _STATUS = re.compile(rb"(?:\A|\r\n\r\n)HTTP/1\.\d (\d)")
 _HEARD_BYTES = 64 * 1024
-_MOST_INTERIM = 10
+_STATUS_BYTES = len("HTTP/1.1 100")
+_MOST_INTERIM = 100
 
 
 class _Stall:
@@ -54,13 +56,19 @@ class _Stall:
         self._deadline = deadline
         self._queued = _queued(sock)
         self._until = time.monotonic() + seconds
+        # TLS within a proxy's TLS is urllib3's own, and loses what it was doing when it is cut off.
+        self.looks_up = isinstance(sock, socket.socket)
 
     def wait_a_little(self, until: float = math.inf) -> None:
         """Let the socket's next call wait no longer than until somebody has to look up."""
-        self._sock.settimeout(self._deadline.slice(min(self._until, until)))
+        until = min(self._until, until)
+        wait = self._deadline.slice if self.looks_up else self._deadline.left
+        self._sock.settimeout(wait(until))
 
     def is_over(self) -> bool:
         """Whether nothing moved for too long."""
+        if not self.looks_up:
+            return True
         queued = _queued(self._sock)
         if queued < self._queued:
             self._until = time.monotonic() + self._seconds
@@ -126,7 +134,7 @@ class _Sending(HTTPConnection):
             try:
                 return self.sock.send(piece)
             except TimeoutError:
-                if self._is_answered():
+                if stall.looks_up and self._is_answered():
                     raise BrokenPipeError(errno.EPIPE, "the peer answered") from None
                 if stall.is_over():
                     raise
@@ -139,9 +147,11 @@ class _Sending(HTTPConnection):
         except _NOTHING_YET:
             return False
         self._heard += data
-        statuses = _STATUS.findall(self._heard)
-        only_interim = statuses and statuses[-1] == b"1"
-        return not data or not only_interim or len(self._heard) > _HEARD_BYTES
+        if not data or len(self._heard) > _HEARD_BYTES:
+            return True
+        if statuses := _STATUS.findall(self._heard):
+            return bool(statuses[-1] != b"1")
+        return len(self._heard) > _STATUS_BYTES  # less may be the beginning of a status line
 
     def take_heard(self) -> bytes:
         """Return what was read of the answer by now; it is to be read once."""
@@ -176,7 +186,9 @@ class _Incoming(io.RawIOBase):
         self._heard = connection.take_heard()
         self._deadline = connection.deadline
         self._stall_timeout = connection.stall_timeout
-        self._begun: float | None = None
+        self._connection = connection
+        self.begun: float | None = None
+        self.unsent = 0  # bytes that the system had still to deliver when the answer came
         self.head_bytes: int | None = 0  # of the answer's head so far; None when it is whole
 
     def readable(self) -> bool:
@@ -189,7 +201,7 @@ class _Incoming(io.RawIOBase):
             self.head_bytes = count
             return count
         stall = _Stall(self._sock, self._stall_timeout, self._deadline)
-        until = math.inf if self._begun is None else self._begun + self._stall_timeout
+        until = math.inf if self.begun is None else self.begun + self._stall_timeout
         while True:
             stall.wait_a_little(until)
             try:
@@ -198,7 +210,8 @@ class _Incoming(io.RawIOBase):
                 if stall.is_over() or time.monotonic() >= until:
                     raise
                 continue
-            self._begun = self._begun or time.monotonic()
+            if self.begun is None:
+                self.begun, self.unsent = time.monotonic(), _queued(self._sock)
             if self.head_bytes is not None:
                 # http.client takes the end of the connection for the end of the headers.
                 if not count and self.head_bytes:
@@ -207,6 +220,8 @@ class _Incoming(io.RawIOBase):
             return count
 
     def close(self) -> None:
+        with suppress(OSError):  # TLS may begin now, behind a proxy that gave its answer
+            self._sock.settimeout(self._connection.timeout)
         self._open.close()
         super().close()
 
@@ -223,6 +238,9 @@ class _Answer(HTTPResponse):
     def begin(self) -> None:
         super().begin()
         self._incoming.head_bytes = None
+        if self.status < 300 and self._incoming.unsent:  # noqa: PLR2004
+            # An answer to all of it would have come with word that all of it is there.
+            raise ConnectionResetError(errno.ECONNRESET, "it answered before it had taken all")
 
     def _read_status(self) -> tuple[str, int, str]:
         for _ in range(_MOST_INTERIM):
@@ -230,6 +248,7 @@ class _Answer(HTTPResponse):
             if not 100 <= status < 200:  # noqa: PLR2004
                 return version, status, reason
             parse_headers(self.fp)
+            self._incoming.begun = None
         raise BadStatusLine("interim answers without end")
 
 

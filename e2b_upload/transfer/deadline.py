@@ -43,6 +43,17 @@ class Deadline:
         self._what = what
 
     def slice(self, until: float) -> float:
+        """Return how long to wait until it is time to look up, of a wait that ends at ``until``.
+
+        Args:
+            until: on the monotonic clock, in seconds.
+
+        Raises:
+            Carried: as :meth:`left`.
+        """
+        return min(self.left(until), SLICE_SECONDS)
+
+    def left(self, until: float) -> float:
         """Return how long to wait now, at most, of a wait that ends at ``until``.
 
         Args:
@@ -63,7 +74,7 @@ class Deadline:
             )
         end = until if self._end is None else min(until, self._end)
         # Never 0, which would mean not to wait at all.
-        return min(max(end - now, 0.001), SLICE_SECONDS)
+        return max(end - now, 0.001)
 
     def allows(self, seconds: float) -> bool:
         """Whether there is more time left than so much."""

@@ -298,12 +298,12 @@ def _redirected(answer: Answer, url: PresignedUrl) -> PresignedUrl:
     try:
         target = parse(urljoin(url.url, answer.headers["location"]))
         if urlsplit(url.url).scheme == "http" or urlsplit(target.url).scheme == "https":
-            return target
+            return target.beside(url)
         why = "which is not encrypted"
     except (UsageError, ValueError):
         pass
     raise RefusedError(
-        f"{url.host} redirected the upload to {redact_location(answer)}, {why}",
+        f"{url.host} redirected the upload to {redact_location(answer, url)}, {why}",
         hint="Ask for a URL of the right endpoint or region.",
         http_status=answer.http_status,
     )

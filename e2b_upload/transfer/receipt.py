@@ -52,8 +52,8 @@ def _md5(headers: Mapping[str, str], host: str) -> bytes | None:
         name, _, value = pair.strip().partition("=")
         if name == "md5" and (claimed := _decoded(value, size)):
             return claimed
-    # Azure's. By HTTP it would be that of the answer's own body, so there must be none.
-    if headers.get("content-length", "0") == "0" and (
+    # Azure's. By HTTP it would be that of the answer's own body.
+    if ("x-ms-request-id" in headers or headers.get("content-length") == "0") and (
         claimed := _decoded(headers.get("content-md5", ""), size)
     ):
         return claimed
@@ -77,6 +77,8 @@ def verify(
 ) -> Algorithm | None:
     """Compare what an answer claims with the archive; return the check that proves it, if any.
 
+    The strongest decides: an ETag beside a checksum may be no MD5 at all.
+
     Args:
         claims: from :func:`read_claims`.
         digest: gives the archive's own, as bytes.
@@ -86,10 +88,11 @@ def verify(
         DamagedError: the store says that it holds something else.
     """
     for algorithm, claimed in claims.items():
-        if claimed != (own := digest(algorithm)):
-            raise DamagedError(
-                f"{host} stored something else than the archive: its {algorithm} is "
-                f"{claimed.hex()}, the archive's is {own.hex()}",
-                hint="Something on the way changes what is sent: look at proxies, and at memory.",
-            )
-    return next(iter(claims), None)
+        if claimed == (own := digest(algorithm)):
+            return algorithm
+        raise DamagedError(
+            f"{host} stored something else than the archive: its {algorithm} is "
+            f"{claimed.hex()}, the archive's is {own.hex()}",
+            hint="Something on the way changes what is sent: look at proxies, and at memory.",
+        )
+    return None

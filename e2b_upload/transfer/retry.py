@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ RETRIES, CONNECT_TIMEOUT, STALL_TIMEOUT = 4, 10.0, 60.0
 BASE_SECONDS, MOST_SECONDS = 1.0, 20.0
 MOST_RETRY_AFTER = 120.0
 _MOST_DAMAGED = 2
-_MOST_RETRIES = 1000
+_MOST_RETRIES, _MOST_TIME = 1000, 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +49,10 @@ class Patience:
             )
         for name in (item.name for item in fields(self)[1:]):
             value = getattr(self, name)
-            if value is not None and not (value > 0 and math.isfinite(value)):
+            if value is not None and not 0 < value <= _MOST_TIME:
                 raise UsageError(
                     f"{value} is no time for {name.replace('_', '-')}",
-                    hint="Give a number of seconds, more than 0.",
+                    hint="Give a number of seconds, more than 0 and at most 1,000,000.",
                 )
 
 

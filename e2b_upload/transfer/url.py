@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from e2b_upload.errors import UsageError, printable
-from e2b_upload.transfer.redaction import redact, secrets_of
+from e2b_upload.transfer.redaction import blot_out, header_secrets, redact, secrets_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from urllib.parse import SplitResult
 
 _DOT_SEGMENT = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
@@ -23,23 +24,38 @@ class PresignedUrl:
     Attributes:
         url: all of it. A secret: see ``repr``.
         shown: scheme, host and path, for messages and JSON.
+        more_secrets: what else must not show: of a URL that led here, of headers.
     """
 
     url: str = field(repr=False)
     shown: str
+    more_secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
     def host(self) -> str:
         """Host, and port where one is named."""
         return urlsplit(self.shown).netloc
 
+    @property
+    def secrets(self) -> frozenset[str]:
+        """All that must not show."""
+        return self.more_secrets | secrets_of(self.url)
+
     def redact(self, text: str) -> str:
         """Return ``text`` without any URL's query, and without any value of this one's."""
-        return redact(text, secrets_of(self.url))
+        return redact(text, self.secrets)
+
+    def beside(self, other: PresignedUrl) -> PresignedUrl:
+        """Return this one, with nothing shown that is secret of another."""
+        return PresignedUrl(self.url, blot_out(self.shown, other.secrets), other.secrets)
 
 
-def parse(url: str) -> PresignedUrl:
+def parse(url: str, headers: Mapping[str, str] | None = None) -> PresignedUrl:
     """Read a URL as a user or a redirect gives it.
+
+    Args:
+        url: the text.
+        headers: those sent with it, of which some are secrets as well.
 
     White space around it, which a shell or a file leaves, is taken off. What would break the
     signature on the way through an HTTP library is refused here, by name.
@@ -68,7 +84,7 @@ def parse(url: str) -> PresignedUrl:
         )
     if why := _wrong(url, parts):
         raise UsageError(f"the URL {shown} {why[0]}", hint=why[1])
-    return PresignedUrl(url, shown)
+    return PresignedUrl(url, shown, frozenset(header_secrets(headers or {})))
 
 
 def _shown(parts: SplitResult) -> str:

@@ -109,3 +109,21 @@ def test_a_signal_ends_it_though_nobody_reads_what_it_says(
             process.kill()
             os.close(reading)
             os.close(writing)
+
+
+@pytest.mark.parametrize("gap", [0, 0.001, 0.005, 0.02, 0.1])
+def test_two_signals_bring_one_object_and_a_code_of_theirs(gap: float, tmp_path: Path) -> None:
+    with (tmp_path / "hole").open("wb") as file:
+        file.truncate(1 << 40)
+    command = [sys.executable, "-m", "e2b_upload", "build", str(tmp_path), "--dry-run", "--json"]
+    with subprocess.Popen(
+        [*command, "--spool-dir", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr is not None
+        assert b"packing" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        time.sleep(gap)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode in {130, 143}
+    assert json.loads(out)["error"]["kind"] == "interrupted"

@@ -57,15 +57,19 @@ def of(algorithm: Algorithm) -> dict[str, str]:
         ({"x-goog-hash": f"md5={b64(DIGESTS['md5'])}", "etag": f'"{OTHER}"'}, "md5"),
         ({"x-goog-hash": "md5=none"}, None),
         # Azure's.
-        ({"content-md5": b64(DIGESTS["md5"]), "etag": '"0x8DC583C2DD0D3E5"'}, "md5"),
+        ({"content-md5": b64(DIGESTS["md5"]), "x-ms-request-id": "aa2e4f8c"}, "md5"),
         ({"content-md5": b64(DIGESTS["md5"]), "content-length": "0"}, "md5"),
+        # Of the answer's own body.
         ({"content-md5": b64(bytes(16)), "content-length": "12"}, None),
+        ({"content-md5": b64(bytes(16)), "transfer-encoding": "chunked"}, None),
         # S3's, where the signer asked for them.
         (of("sha256"), "sha256"),
         (of("sha1"), "sha1"),
         (of("crc32"), "crc32"),
         (of("sha256") | of("crc32") | {"etag": f'"{MD5}"'}, "sha256"),
         (of("crc32") | {"etag": f'"{MD5}"'}, "md5"),
+        # The strongest decides.
+        (of("sha256") | {"etag": f'"{OTHER}"'}, "sha256"),
         (
             of("crc32") | {"etag": f'"{OTHER}"', "x-amz-server-side-encryption": "aws:kms"},
             "crc32",
@@ -87,11 +91,11 @@ def test_what_an_answer_proves(headers: dict[str, str], proof: Algorithm | None)
     [
         ({"etag": f'"{OTHER}"'}, "md5"),
         ({"x-goog-hash": f"md5={b64(bytes(16))}"}, "md5"),
-        ({"content-md5": b64(bytes(16))}, "md5"),
+        ({"content-md5": b64(bytes(16)), "content-length": "0"}, "md5"),
+        ({"content-md5": b64(bytes(16)), "x-ms-request-id": "aa2e4f8c"}, "md5"),
         ({"x-amz-checksum-sha256": b64(bytes(32))}, "sha256"),
         ({"x-amz-checksum-sha1": b64(bytes(20))}, "sha1"),
         ({"x-amz-checksum-crc32": b64(bytes(4))}, "crc32"),
-        (of("sha256") | {"etag": f'"{OTHER}"'}, "md5"),
     ],
     ids=str,
 )
