@@ -47,6 +47,7 @@ from e2b_upload.errors import Interrupted, SpoolError, UploadError, UsageError, 
 PROGRAM = "e2b-upload"
 GRACE_SECONDS = 0.6
 SHOW_CURSOR = b"\x1b[?25h"
+_MAX_NAME = 30  # characters of what may be a header's name: longer words are shown to nobody
 _MAX_URL_BYTES = 64 * 1024
 
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -246,9 +247,9 @@ def build(
     url: Url = None,
     url_file: UrlFile = None,
     header: Headers = None,
-    retries: Retries = 4,
-    connect_timeout: ConnectTimeout = 10.0,
-    stall_timeout: StallTimeout = 60.0,
+    retries: Retries = None,
+    connect_timeout: ConnectTimeout = None,
+    stall_timeout: StallTimeout = None,
     max_time: MaxTime = None,
     dry_run: DryRun = False,
     ignore_file: IgnoreFile = None,
@@ -303,6 +304,7 @@ def build(
         )
     from e2b_upload import pipeline
     from e2b_upload.cli.progress import watch
+    from e2b_upload.transfer.retry import CONNECT_TIMEOUT, RETRIES, STALL_TIMEOUT
 
     style = progress
     if style == "auto":
@@ -321,9 +323,9 @@ def build(
             spool_dir=spool_dir,
             output=open(STDOUT, "wb", closefd=False) if output == "-" else output,  # noqa: SIM115
             headers=_read_headers(header or []),
-            retries=retries,
-            connect_timeout=connect_timeout,
-            stall_timeout=stall_timeout,
+            retries=RETRIES if retries is None else retries,
+            connect_timeout=CONNECT_TIMEOUT if connect_timeout is None else connect_timeout,
+            stall_timeout=STALL_TIMEOUT if stall_timeout is None else stall_timeout,
             max_time=max_time,
             dry_run=dry_run,
             count_first=style == "bar" and not quiet,
@@ -382,7 +384,8 @@ def _read_headers(lines: list[str]) -> dict[str, str]:
         name, colon, value = line.partition(":")
         if not colon:  # no more of it is shown: it may be a token
             name = re.split("[ =]", line, maxsplit=1)[0]
-            shown = f"the header '{printable(name)}'" if name != line else "a header"
+            is_token = name == line and len(name) > _MAX_NAME  # and no name at all
+            shown = "a header" if is_token else f"the header '{printable(name)}'"
             raise UsageError(f"{shown} has no value", hint="Write -H 'Name: value'.")
         if name.lower() in map(str.lower, headers):
             raise UsageError(f"the header {printable(name)} is given twice", hint="Give it once.")

@@ -32,32 +32,34 @@ Headers: TypeAlias = Annotated[
         rich_help_panel=UPLOAD,
     ),
 ]
+# The library's own defaults stand, and are told in words: they have one place.
 Retries: TypeAlias = Annotated[
-    int,
+    int | None,
     typer.Option(
         metavar="N",
         envvar="E2B_UPLOAD_RETRIES",
         min=0,
         max=1000,
-        help="Further attempts where one may help.",
+        help="Further attempts where one may help. Default: 4.",
         rich_help_panel=UPLOAD,
     ),
 ]
 ConnectTimeout: TypeAlias = Annotated[
-    float,
+    float | None,
     typer.Option(
         metavar="SECONDS",
         envvar="E2B_UPLOAD_CONNECT_TIMEOUT",
-        help="Wait so long for a connection.",
+        help="Wait so long for a connection. Default: 10.",
         rich_help_panel=UPLOAD,
     ),
 ]
 StallTimeout: TypeAlias = Annotated[
-    float,
+    float | None,
     typer.Option(
         metavar="SECONDS",
         envvar="E2B_UPLOAD_STALL_TIMEOUT",
-        help="Give an attempt up when no byte moves for so long, waiting for the answer included.",
+        help="Give an attempt up when no byte moves for so long, waiting for the answer included. "
+        "Default: 60.",
         rich_help_panel=UPLOAD,
     ),
 ]

@@ -128,16 +128,26 @@ class _Sending(HTTPConnection):
 
     def _send(self, piece: memoryview) -> int:
         """Send as much of a piece as goes, and return how much that was."""
-        stall = _Stall(self.sock, self.stall_timeout, self.deadline)
-        while True:
+        stall = None
+        if isinstance(self.sock, socket.socket):
+            # Most pieces go without a wait, and 4,000 make a gigabyte: they pay for no more.
+            self.sock.settimeout(self.deadline.slice(math.inf))
+        else:
+            stall = self._stall()
             stall.wait_a_little()
+        while True:
             try:
                 return self.sock.send(piece)
             except TimeoutError:
+                stall = stall or self._stall()
                 if stall.looks_up and self._is_answered():
                     raise BrokenPipeError(errno.EPIPE, "the peer answered") from None
                 if stall.is_over():
                     raise
+                stall.wait_a_little()
+
+    def _stall(self) -> _Stall:
+        return _Stall(self.sock, self.stall_timeout, self.deadline)
 
     def _is_answered(self) -> bool:
         """Whether the store has said all that it wants to, before it took the whole body."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
@@ -64,6 +65,8 @@ class Deadline:
         """
         if self._cancelled.is_set():
             raise Carried(AbandonedError())
+        if self._end is None and until == math.inf:
+            return until
         now = time.monotonic()
         if self._end is not None and now >= self._end:
             raise Carried(
