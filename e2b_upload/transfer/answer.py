@@ -294,9 +294,11 @@ def _element(text: str, name: str, url: PresignedUrl) -> str | None:
 
     Not an XML parser: the answer comes from outside, and a search has no entities to expand.
     """
-    # Whole ones only: what breaks off may break off within a secret.
-    match = re.search(rf"<{name}>([^<]{{,{_MAX_ELEMENT}}})<", text)
+    match = re.search(rf"<{name}>([^<]{{,{_MAX_ELEMENT}}})(<?)", text)
     if match is None:
         return None
+    words, end = match.groups()
+    if not end:  # it breaks off, and may do so within a secret
+        words = words[: -max(map(len, url.secrets), default=0) or None]
     # As it reads now: a secret may have been escaped.
-    return " ".join(url.redact(html.unescape(match[1])).split())[:_MAX_WORDS] or None
+    return " ".join(url.redact(html.unescape(words)).split())[:_MAX_WORDS] or None

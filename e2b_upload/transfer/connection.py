@@ -93,12 +93,14 @@ class _Sending(HTTPConnection):
         deadline: of the whole put.
         target: what to ask for. urllib3 logs what it is given, so it is given no query.
         piece_bytes: how much is handed to the system at once.
+        is_whole: whether all that was to be sent went, as far as the system's buffer.
     """
 
     stall_timeout: float
     deadline: Deadline
     target: str
     piece_bytes = 1024 * 1024
+    is_whole = False
     _heard = b""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
@@ -117,11 +119,13 @@ class _Sending(HTTPConnection):
         if self.sock is None:
             self.connect()
         rest = memoryview(data)
+        self.is_whole = False
         try:
             while rest:
                 start = time.monotonic()
                 rest = rest[self._send(rest[: self.piece_bytes]) :]
                 self._adapt(time.monotonic() - start)
+            self.is_whole = True
         except _GONE as error:
             # urllib3 reads the answer after a broken pipe, and only then.
             raise BrokenPipeError(errno.EPIPE, "the peer stopped reading") from error
@@ -243,12 +247,13 @@ class _Answer(HTTPResponse):
         super().__init__(sock, **kwargs)
         self.fp.close()
         self._incoming = _Incoming(connection, sock)
+        self._is_whole = connection.is_whole
         self.fp = io.BufferedReader(self._incoming)
 
     def begin(self) -> None:
         super().begin()
         self._incoming.head_bytes = None
-        if self.status < 300 and self._incoming.unsent:  # noqa: PLR2004
+        if self.status < 300 and self._is_whole and self._incoming.unsent:  # noqa: PLR2004
             # An answer to all of it would have come with word that all of it is there.
             raise ConnectionResetError(errno.ECONNRESET, "it answered before it had taken all")
 
