@@ -47,7 +47,7 @@ from e2b_upload.errors import Interrupted, SpoolError, UploadError, UsageError, 
 PROGRAM = "e2b-upload"
 GRACE_SECONDS = 0.6
 SHOW_CURSOR = b"\x1b[?25h"
-_MAX_NAME = 30  # characters of what may be a header's name: longer words are shown to nobody
+_MAX_NAME = 11  # characters of what may be a header's name: longer words are shown to nobody
 _MAX_URL_BYTES = 64 * 1024
 
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -187,8 +187,9 @@ def _last_resort(report: Report) -> Iterator[None]:
         if not select.select([reading], [], [], GRACE_SECONDS)[0]:
             # It may be for somebody to read its words that it waits.
             telling = threading.Thread(target=report.failed, args=[Interrupted(first)], daemon=True)
-            telling.start()
-            telling.join(GRACE_SECONDS / 2)
+            with suppress(RuntimeError):  # the system has no thread for it
+                telling.start()
+                telling.join(GRACE_SECONDS / 2)
             _end(128 + first)
         if second := os.read(reading, 1)[0]:
             report.last_word(Interrupted(second))

@@ -53,12 +53,12 @@ class PresignedUrl:
 def parse(url: str, headers: Mapping[str, str] | None = None) -> PresignedUrl:
     """Read a URL as a user or a redirect gives it.
 
+    White space around it, which a shell or a file leaves, is taken off. What would break the
+    signature on the way through an HTTP library is refused here, by name.
+
     Args:
         url: the text.
         headers: those sent with it, of which some are secrets as well.
-
-    White space around it, which a shell or a file leaves, is taken off. What would break the
-    signature on the way through an HTTP library is refused here, by name.
 
     Raises:
         UsageError: it is no URL to PUT to.

@@ -35,6 +35,7 @@ from tests.transfer.common import (
     KIB,
     MIB,
     PATH,
+    SECRETS,
     TARGET,
     Chameleon,
     Serve,
@@ -383,6 +384,14 @@ def test_words_before_a_stall_are_shown(framing: str, small: Path) -> None:
     with raw_server(raw(head + body, hold=True)) as server:
         error = failure_of(small, server.url + TARGET)
     assert (error.http_status, error.code) == (403, "AccessDenied")
+
+
+@pytest.mark.parametrize("kept", [20, 40, 63])
+def test_words_that_break_off_within_a_secret_show_none_of_it(kept: int, small: Path) -> None:
+    words = xml("AccessDenied", f"no match: {SECRETS[2][:kept]}").partition(b"</Message>")[0]
+    head = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9999\r\n\r\n"
+    with raw_server(raw(head + words)) as server:
+        assert failure_of(small, server.url + TARGET).code == "AccessDenied"
 
 
 def test_a_refusal_amid_the_body_is_heard_every_time(serve: Serve, huge: Archive) -> None:
