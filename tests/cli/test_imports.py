@@ -9,7 +9,7 @@ import e2b_upload
 from tests.cli.harness import Place
 
 HEAVY = {"typer", "rich", "requests", "urllib3", "pathspec", "re2", "isal"}
-RUN = "import sys; from e2b_upload.cli.app import run; run(sys.argv[1:]);"
+RUN = "import sys; from e2b_upload.cli.edge import run; run(sys.argv[1:]);"
 
 
 def imported(place: Place, code: str, *args: str) -> set[str]:
