@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from contextlib import suppress
+from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any
 
 from e2b_upload.cli.streams import STDOUT
@@ -23,7 +24,6 @@ _MAX_PATH_BYTES = 64 * 1024
 _SIZE = re.compile(
     r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*(?:([KMGT]?)B|([KMGT])IB)?\s*", re.IGNORECASE
 )
-_THOUSANDS = " KMGT"
 
 
 class StandardInput:
@@ -201,9 +201,5 @@ def read_size(option: str, text: str | None) -> int | None:
             "TiB (of 1,024): 500MB.",
         )
     number, decimal, binary = match.groups(default="")
-    unit = (
-        1024 ** _THOUSANDS.index(binary.upper())
-        if binary
-        else (1000 ** _THOUSANDS.index(decimal.upper() or " "))
-    )
-    return int(float(number) * unit) if "." in number else int(number) * unit
+    base, letter = (1024, binary) if binary else (1000, decimal)
+    return int(Decimal(number) * base ** " KMGT".index(letter.upper() or " "))

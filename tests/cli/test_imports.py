@@ -47,6 +47,7 @@ def test_what_is_not_needed_is_not_imported(
 def test_the_exported_names() -> None:
     assert sorted(e2b_upload.__all__) == dir(e2b_upload) == [
         "Archive",
+        "Decision",
         "Entry",
         "Interrupted",
         "Receipt",
@@ -60,6 +61,7 @@ def test_the_exported_names() -> None:
         "build",
         "build_async",
         "collect",
+        "explain",
         "pack",
         "put",
     ]  # fmt: skip
