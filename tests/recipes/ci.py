@@ -1,12 +1,14 @@
 """CI systems, as far as the recipes need them: who runs which step, in which shell, with what set.
 
-Each takes a pipeline's file and a workplace that is its checkout, and runs the steps in order: all, or
-those after installing. What a file asks for and is not known here fails the test.
+Each takes a pipeline's file and a workplace that is its checkout, and runs the steps in order: all,
+or those after installing. What a file asks for and is not known here fails the test, and so does
+what shellcheck has to say.
 """
 
 from __future__ import annotations
 
 import re
+import subprocess
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -14,7 +16,7 @@ import tree_sitter
 import tree_sitter_groovy
 from ruamel.yaml import YAML
 
-from tests.recipes.workplace import REPOSITORY, Ran
+from tests.recipes.workplace import PROGRAMS, REPOSITORY, Ran
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from tests.recipes.workplace import Workplace
 
-    CiSystem: TypeAlias = Callable[[Path, Workplace, bool], Ran]
+    CiSystem: TypeAlias = Callable[..., Ran]
 
 SECRETS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """What a CI system keeps for a job; the pipelines ask for them in their ways."""
@@ -36,10 +38,17 @@ def load(path: Path) -> dict[str, Any]:
     return parsed
 
 
+def check(script: str, shell: str) -> None:
+    command: list[str | Path] = [PROGRAMS / "shellcheck", f"--shell={shell}", "-"]
+    done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
 def run_in_order(place: Workplace, shell: list[str], scripts: list[str]) -> Ran:
     """Run scripts up to the first that fails."""
     log = ""
     for script in scripts:
+        check(script, shell[0])
         ran = place.run(*shell, script)
         log += ran.log
         if ran.code:
@@ -54,7 +63,7 @@ def configured(place: Workplace, variables: Mapping[str, object]) -> Workplace:
     return replace(place, env=place.env | given)
 
 
-def gitlab(path: Path, place: Workplace, installed: bool) -> Ran:
+def gitlab(path: Path, place: Workplace, *, installed: bool = False) -> Ran:
     """https://docs.gitlab.com/ci/yaml/: before_script and script are one script of bash."""
     (job,) = load(path).values()
     assert job["image"].startswith("python:")
@@ -63,7 +72,7 @@ def gitlab(path: Path, place: Workplace, installed: bool) -> Ran:
     return run_in_order(configured(place, job["variables"]), ["bash", "-c"], [script])
 
 
-def circleci(path: Path, place: Workplace, installed: bool) -> Ran:
+def circleci(path: Path, place: Workplace, *, installed: bool = False) -> Ran:
     """https://circleci.com/docs/configuration-reference/#run: a shell for each step."""
     job = load(path)["jobs"]["upload"]
     assert job["docker"][0]["image"].startswith("cimg/python:")
@@ -77,8 +86,8 @@ def circleci(path: Path, place: Workplace, installed: bool) -> Ran:
     return run_in_order(place, shell, scripts[-1:] if installed else scripts)
 
 
-def buildkite(path: Path, place: Workplace, installed: bool) -> Ran:
-    """https://buildkite.com/docs/pipelines/configure/step-types/command-step: one script of bash."""
+def buildkite(path: Path, place: Workplace, *, installed: bool = False) -> Ran:
+    """https://buildkite.com/docs/pipelines/configure/step-types/command-step: one bash script."""
     (step,) = load(path)["steps"]
     assert step["artifact_paths"] == "result.json"
     script = "\n".join(step["commands"][-1:] if installed else step["commands"])
@@ -86,7 +95,7 @@ def buildkite(path: Path, place: Workplace, installed: bool) -> Ran:
     return run_in_order(configured(place, step["env"]), ["bash", "-e", "-c"], [script])
 
 
-def jenkins(path: Path, place: Workplace, installed: bool) -> Ran:
+def jenkins(path: Path, place: Workplace, *, installed: bool = False) -> Ran:
     """https://www.jenkins.io/doc/book/pipeline/syntax/: each `sh` is a script that is traced."""
     pipeline = Jenkinsfile.read(path)
     assert set(pipeline.secrets.values()) == {"aws-access-key-id", "aws-secret-access-key"}
@@ -178,10 +187,10 @@ def _string(node: tree_sitter.Node) -> str:
     return found[2]
 
 
-def github(path: Path, place: Workplace, installed: bool) -> Ran:
+def github(path: Path, place: Workplace, *, installed: bool = False) -> Ran:
     """https://docs.github.com/actions: one job, and the actions that it uses."""
     (job,) = load(path)["jobs"].values()
-    runner = GitHub(place, {name: place.env[name] for name in SECRETS}, installed)
+    runner = GitHub(place, {name: place.env[name] for name in SECRETS}, installed=installed)
     hidden = {name: value for name, value in place.env.items() if name not in SECRETS}
     hidden["PATH"] = hidden["PATH"].partition(":")[2]  # setup-python has not been there yet
     runner.place = replace(place, env=hidden)
@@ -254,6 +263,7 @@ class GitHub:
         output.touch()
         script = runner / f"script-{self.step_count}.sh"
         script.write_text(evaluated(step["run"], contexts))
+        check(script.read_text(), "bash")
         shell = {"": ["bash", "-e"], "bash": ["bash", "--noprofile", "--norc", "-eo", "pipefail"]}
         env = {name: evaluated(value, contexts) for name, value in step.get("env", {}).items()}
         env["GITHUB_ACTIONS"] = "true"

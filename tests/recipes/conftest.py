@@ -1,15 +1,14 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.recipes.workplace import (
     OBJECT,
+    PROGRAMS,
     RECIPES,
     SYSTEM_PATH,
     Workplace,
@@ -20,6 +19,7 @@ from tests.recipes.workplace import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.support.seaweed import Seaweed
 
@@ -49,6 +49,9 @@ def dependencies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def bare(tmp_path: Path) -> Iterator[Workplace]:
     """Give a place to work at without e2b-upload, and see to it that nothing is left behind."""
+    for program in ("bash", "curl", "git", "jq"):
+        if not shutil.which(program):
+            pytest.skip(f"there is no {program}")
     place = Workplace.furnish(tmp_path)
     yield place
     assert place.left_behind() == []
@@ -60,7 +63,7 @@ def place(bare: Workplace, bucket: Seaweed) -> Workplace:
     for path in (*RECIPES.glob("*.sh"), *RECIPES.glob("presign/*")):
         shutil.copy(path, bare.path)
     bare.write("url", bucket.presign_put(OBJECT) + "\n")
-    own = {"PATH": f"{Path(sys.executable).parent}:{SYSTEM_PATH}"}
+    own = {"PATH": f"{PROGRAMS}:{SYSTEM_PATH}"}
     return replace(bare, env=bare.env | own)
 
 
@@ -72,3 +75,24 @@ def job(bare: Workplace, bucket: Seaweed, wheels: Path, dependencies: Path) -> W
     offline = install_python(python, dependencies, wheels)
     own = {"PATH": f"{python}/bin:{SYSTEM_PATH}", "CI": "true"}
     return replace(bare, env=bare.env | offline | own | bucket.environment())
+
+
+@pytest.fixture(scope="session")
+def google_account() -> dict[str, str]:
+    """Give what a file with the key of a service account holds."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(65537, 2048)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return {
+        "type": "service_account",
+        "project_id": "nobodys",
+        "private_key": pem.decode(),
+        "client_email": "ci@nobodys.iam.gserviceaccount.com",
+        "token_uri": "https://oauth2.googleapis.com/token",
+    }

@@ -1,4 +1,4 @@
-"""The CI recipes of docs/how-to/ci.md: each is parsed, and its shell steps run against a real store."""
+"""The CI recipes of docs/how-to/ci.md: each is parsed, and its steps run against a real store."""
 
 from __future__ import annotations
 
@@ -6,25 +6,23 @@ import json
 import shutil
 import socket
 import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.recipes.ci import OURS, SYSTEMS, GitHub, Jenkinsfile, load
-from tests.recipes.workplace import OBJECT, RECIPES, REPOSITORY, stored_names
+from tests.recipes.workplace import KEPT, OBJECT, PROGRAMS, RECIPES, REPOSITORY, names
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.recipes.workplace import Workplace
     from tests.support.seaweed import Seaweed
 
 pytestmark = pytest.mark.real
 
 PIPELINES = RECIPES / "ci"
-PROGRAMS = Path(sys.executable).parent
-KEPT = [".dockerignore", "main.py", "src", "src/a b.txt", "src/big.bin"]
 
 
 def test_every_pipeline_is_run() -> None:
@@ -33,11 +31,11 @@ def test_every_pipeline_is_run() -> None:
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_pipeline_uploads_its_context_or_fails(
-    job: Workplace, bucket: Seaweed, tmp_path: Path, name: str
+    job: Workplace, bucket: Seaweed, name: str
 ) -> None:
-    ran = SYSTEMS[name](PIPELINES / name, job, False)
+    ran = SYSTEMS[name](PIPELINES / name, job)
     assert ran.code == 0, ran.log
-    assert stored_names(bucket, tmp_path) == KEPT
+    assert names(bucket.get(OBJECT)) == KEPT
     if name == "github-action.yml":
         assert f"stored {bucket.digest(OBJECT)}\n" in ran.log
     else:
@@ -50,7 +48,7 @@ def test_a_pipeline_uploads_its_context_or_fails(
         nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
         given = {"AWS_ENDPOINT_URL": nobody, "E2B_UPLOAD_RETRIES": "0"}
         job = replace(job, env=job.env | given)
-        again = SYSTEMS[name](PIPELINES / name, job, True)
+        again = SYSTEMS[name](PIPELINES / name, job, installed=True)
     assert again.code == 5, again.log  # two of them know it as worth another try
     for secret in ("Signature", job.env["AWS_SECRET_ACCESS_KEY"]):
         assert secret not in ran.log + again.log
@@ -75,7 +73,12 @@ def test_what_is_tried_again_is_what_may_work_later() -> None:
     ],
 )
 def test_a_pipeline_is_what_its_system_reads(schema: str, path: Path) -> None:
-    command = [PROGRAMS / "check-jsonschema", "--builtin-schema", f"vendor.{schema}", path]
+    command: list[str | Path] = [
+        PROGRAMS / "check-jsonschema",
+        "--builtin-schema",
+        f"vendor.{schema}",
+        path,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
@@ -89,7 +92,12 @@ def test_actionlint_has_nothing_to_say(tmp_path: Path) -> None:
     for name in ("github-action.yml", "github-actions.yml"):
         text = (PIPELINES / name).read_text()
         (workflows / name).write_text(text.replace(OURS, "./"))
-    command = [PROGRAMS / "actionlint", "-no-color", "-shellcheck", PROGRAMS / "shellcheck"]
+    command: list[str | Path] = [
+        PROGRAMS / "actionlint",
+        "-no-color",
+        "-shellcheck",
+        PROGRAMS / "shellcheck",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -106,9 +114,7 @@ def test_no_input_becomes_part_of_a_script() -> None:
         assert "${{" not in step.get("run", "")
 
 
-def test_the_action_takes_inputs_for_what_they_are(
-    job: Workplace, bucket: Seaweed, tmp_path: Path
-) -> None:
+def test_the_action_takes_inputs_for_what_they_are(job: Workplace, bucket: Seaweed) -> None:
     runner = GitHub(job, secrets={})
     context = '-$(touch pwned) `touch pwned` "; touch pwned #'
     (job.path / "ctx").rename(job.path / context)
@@ -123,7 +129,7 @@ def test_the_action_takes_inputs_for_what_they_are(
     }
     code, outputs = runner.run_action(inputs)
     assert code == 0, runner.log
-    assert stored_names(bucket, tmp_path) == [".dockerignore", "src", "src/big.bin"]
+    assert names(bucket.get(OBJECT)) == [".dockerignore", "src", "src/big.bin"]
     assert outputs == {
         "status": "uploaded",
         "url": f"{bucket.endpoint}/my-bucket/{OBJECT}",

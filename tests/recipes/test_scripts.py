@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.recipes.workplace import OBJECT, stored_names
+from tests.recipes.workplace import KEPT, OBJECT, PROGRAMS, RECIPES, names
 from tests.support.rawserver import answer, raw_server, silent
 
 if TYPE_CHECKING:
@@ -25,9 +25,16 @@ pytestmark = pytest.mark.real
 
 PRESIGN = ("cat", "url")
 """Not one that signs for real, which takes a second: test_presign.py runs those."""
-KEPT = [".dockerignore", "main.py", "src", "src/a b.txt", "src/big.bin"]
 EXPIRED = "X-Amz-Date=20200101T000000Z&X-Amz-Expires=60&X-Amz-Signature=0"
 ONCE = {"E2B_UPLOAD_RETRIES": "0"}
+
+
+def test_shellcheck_has_nothing_to_say() -> None:
+    scripts = [*RECIPES.rglob("*.sh")]
+    assert len(scripts) == 8
+    command: list[str | Path] = [PROGRAMS / "shellcheck", *scripts]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def one_after_the_other(place: Workplace, *urls: str) -> tuple[str, str]:
@@ -38,11 +45,11 @@ def one_after_the_other(place: Workplace, *urls: str) -> tuple[str, str]:
     return ("sh", "next_url.sh")
 
 
-def test_upload_says_what_is_stored(place: Workplace, bucket: Seaweed, tmp_path: Path) -> None:
+def test_upload_says_what_is_stored(place: Workplace, bucket: Seaweed) -> None:
     ran = place.run("sh", "upload.sh", "./ctx", *PRESIGN)
     assert ran.code == 0, ran.err
     assert ran.out == f"stored 4 files as {bucket.digest(OBJECT)}, verified by md5\n"
-    assert stored_names(bucket, tmp_path) == KEPT
+    assert names(bucket.get(OBJECT)) == KEPT
 
 
 @pytest.mark.parametrize(
@@ -91,7 +98,7 @@ def test_upload_tells_other_failures_apart(
 
 @pytest.mark.parametrize("first", ["expired", "refused", "unavailable"])
 def test_fresh_url_packs_once_and_asks_for_another_url(
-    place: Workplace, bucket: Seaweed, tmp_path: Path, first: str
+    place: Workplace, bucket: Seaweed, first: str
 ) -> None:
     status = 503 if first == "unavailable" else 403
     with raw_server(answer(status)) as server:
@@ -103,7 +110,7 @@ def test_fresh_url_packs_once_and_asks_for_another_url(
     assert "the first URL did not do\n" in ran.err
     assert "second" not in ran.err
     assert ran.err.count("packing") == 1
-    assert stored_names(bucket, tmp_path) == KEPT
+    assert names(bucket.get(OBJECT)) == KEPT
 
 
 def test_fresh_url_ends_after_the_third(place: Workplace) -> None:
@@ -173,9 +180,7 @@ def git(place: Workplace, *args: str) -> None:
     assert ran.code == 0, ran.err
 
 
-def test_tracked_only_leaves_out_what_git_does_not_track(
-    place: Workplace, bucket: Seaweed, tmp_path: Path
-) -> None:
+def test_tracked_only_leaves_out_what_git_does_not_track(place: Workplace, bucket: Seaweed) -> None:
     git(place, "init", "--quiet")
     git(place, "add", ".")
     for name in ("note.txt", "[ab]*.txt", "-x", "#c", "!d", "ü", "dist/all.txt", "src/big.tmp"):
@@ -184,7 +189,7 @@ def test_tracked_only_leaves_out_what_git_does_not_track(
     git(place, "add", "a.txt")
     ran = place.run("bash", "tracked_only.sh", "./ctx", *PRESIGN)
     assert ran.code == 0, ran.err
-    assert stored_names(bucket, tmp_path) == [".dockerignore", "a.txt", *KEPT[1:]]
+    assert names(bucket.get(OBJECT)) == [".dockerignore", "a.txt", *KEPT[1:]]
 
 
 def test_tracked_only_sends_nothing_where_git_fails(place: Workplace, bucket: Seaweed) -> None:
@@ -226,7 +231,7 @@ def test_left_out_names_what_git_tracks_and_is_not_sent(place: Workplace) -> Non
     assert place.run("bash", "left_out.sh", "./ctx").code == 2
 
 
-def test_no_process_has_the_url_among_its_arguments(place: Workplace, bucket: Seaweed) -> None:
+def test_no_process_has_the_url_among_its_arguments(place: Workplace) -> None:
     git(place, "init", "--quiet")
     stand_in = '#!/bin/sh\necho "$@" >>commands\ncat >/dev/null\necho "{}"\n'
     place.write("bin/e2b-upload", stand_in).chmod(0o755)

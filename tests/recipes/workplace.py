@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -14,13 +15,15 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tests.support.seaweed import Seaweed
-
 REPOSITORY: Final = Path(__file__).parents[2]
 RECIPES: Final = REPOSITORY / "docs/recipes"
+PROGRAMS: Final = Path(sys.executable).parent
 SYSTEM_PATH: Final = os.defpath.removeprefix(":")
 OBJECT: Final = "ctx.tar.gz"
 """The key that every recipe puts to."""
+
+KEPT: Final = [".dockerignore", "main.py", "src", "src/a b.txt", "src/big.bin"]
+"""What is sent of the context."""
 
 _OWN = ("e2b_upload", "_editable_impl_e2b_upload")
 _PATIENCE = 60
@@ -49,7 +52,7 @@ class Workplace:
 
     @classmethod
     def furnish(cls, path: Path) -> Workplace:
-        """Make the folders; what is named `ctx` is the context, of five files, one of them ignored."""
+        """Make the folders, and the context: what is to be kept, and a file that is ignored."""
         place = cls(
             path / "work",
             {
@@ -95,17 +98,24 @@ class Workplace:
         return os.listdir(self.env["TMPDIR"])
 
 
-def stored_names(store: Seaweed, folder: Path) -> list[str]:
-    """Return the names of what the object holds."""
-    archive = folder / "stored.tar.gz"
-    store.download(OBJECT, archive)
-    with tarfile.open(archive) as tar:
+def names(archive: bytes) -> list[str]:
+    """Return the names of what an archive holds."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         return tar.getnames()
 
 
 def build_wheel(folder: Path) -> None:
     """Build this repository's wheel, asking nobody for anything."""
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "hatchling",
+        "build",
+        "-t",
+        "wheel",
+        "-d",
+        folder,
+    ]
     subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True)
 
 
@@ -121,7 +131,7 @@ def install_python(folder: Path, dependencies: Path, wheels: Path) -> dict[str, 
 
     What a recipe installs is e2b-upload's wheel; all else pip finds installed on PYTHONPATH.
     """
-    command = [sys.executable, "-m", "venv", "--without-pip", folder]
+    command: list[str | Path] = [sys.executable, "-m", "venv", "--without-pip", folder]
     subprocess.run(command, capture_output=True, check=True)
     pip = folder / "bin/pip"
     pip.write_text(
