@@ -26,7 +26,7 @@ KEPT: Final = [".dockerignore", "main.py", "src", "src/a b.txt", "src/big.bin"]
 """What is sent of the context."""
 
 _OWN = ("e2b_upload", "_editable_impl_e2b_upload")
-_PATIENCE = 60
+_PATIENCE = 100  # seconds; making an environment takes 20 where others are busy
 
 
 @dataclass(frozen=True)

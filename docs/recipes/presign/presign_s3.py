@@ -9,4 +9,5 @@ bucket, key = sys.argv[1:]
 # The bucket in the path: then the host is the region's own, and other stores do the same.
 config = Config(signature_version="s3v4", s3={"addressing_style": "path"})
 client = boto3.client("s3", config=config)
-print(client.generate_presigned_url("put_object", {"Bucket": bucket, "Key": key}, ExpiresIn=3600))
+params = {"Bucket": bucket, "Key": key}
+print(client.generate_presigned_url("put_object", params, ExpiresIn=3600))
