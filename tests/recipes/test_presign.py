@@ -10,7 +10,7 @@ import pytest
 
 from e2b_upload.transfer.presigned import read_terms
 from e2b_upload.transfer.url import parse
-from tests.recipes.workplace import OBJECT, names
+from tests.recipes.workplace import KEPT, OBJECT, names
 from tests.support.rawserver import answer, raw_server
 
 if TYPE_CHECKING:
@@ -78,8 +78,9 @@ def test_e2b(place: Workplace, bucket: Seaweed) -> None:
     assert (asked.method, asked.target) == ("GET", f"/templates/template-1/files/{'f' * 64}")
     assert ("X-API-KEY", "e2b_secret") in asked.headers
     assert first.code == 0, first.err
-    assert names(bucket.get(OBJECT))[0] == ".dockerignore"
+    assert names(bucket.get(OBJECT)) == KEPT
     assert second.code == 0, second.err
     assert second.out == "E2B has these files already\n"
     assert third.code == 22
+    assert "Invalid API key" in third.err
     assert "e2b_secret" not in first.log + second.log + third.log

@@ -7,7 +7,11 @@ api=${E2B_API_URL:-https://api.${E2B_DOMAIN:-e2b.app}}
 
 # printf is part of the shell, so the key does not stand in the process list.
 answer=$(printf 'X-API-KEY: %s\n' "$E2B_API_KEY" |
-  curl --fail-with-body --silent --show-error --header @- "$api/templates/$template/files/$hash")
+  curl --fail-with-body --silent --show-error --header @- "$api/templates/$template/files/$hash") || {
+  code=$?
+  printf '%s\n' "$answer" >&2
+  exit "$code"
+}
 ask() { printf '%s\n' "$answer" | jq -r "$1"; }
 
 if [ "$(ask .present)" = true ]; then
