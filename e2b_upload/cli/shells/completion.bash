@@ -1,6 +1,6 @@
 # Completion of e2b-upload in bash 4.4 or later.
 _e2b_upload() {
-    local IFS=$'\n' kind= line
+    local IFS=$'\n' kind='' line
     COMPREPLY=()
     while read -r line; do
         if [ -z "$kind" ]; then kind=$line; else COMPREPLY+=("${line%%$'\t'*}"); fi
