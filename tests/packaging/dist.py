@@ -111,9 +111,9 @@ class Program:
     path: Path
     prefix: Path | None = None
 
-    def __call__(self, *args: str | Path, cwd: Path, code: int = 0, **env: str) -> str:
-        clean = {"HOME": str(cwd), "PATH": f"{BIN}:{os.defpath}", "PYTHONPATH": ""}
-        return run(self.path, *args, cwd=cwd, code=code, env=clean | env)
+    def __call__(self, *args: str | Path, cwd: Path, url: str = "", code: int = 0) -> str:
+        env = {"HOME": str(cwd), "PATH": f"{BIN}:{os.defpath}", "PYTHONPATH": ""}
+        return run(self.path, *args, cwd=cwd, code=code, env={**env, "E2B_UPLOAD_URL": url})
 
 
 Install: TypeAlias = Callable[[Path, Path], Program]
@@ -178,7 +178,7 @@ def test_installed(install: Install, package: str, built: Path, tmp_path: Path) 
 
 
 def builds_all_right(program: Program, folder: Path) -> None:
-    """See to it that what it needs works together: also where one of them is of an early version."""
+    """See to it that what the program needs works together, also in early versions."""
     (folder / "ctx").mkdir()
     (folder / "ctx/kept").write_bytes(os.urandom(1 << 20) + bytes(1 << 20))
     (folder / "ctx/left.log").touch()
@@ -187,14 +187,13 @@ def builds_all_right(program: Program, folder: Path) -> None:
     build = ("build", "ctx", "-x", "**/*.log", "--json")
     for level in ("fast", "default", "small", "none"):
         with raw_server(answer(200)) as server:
-            url = {"E2B_UPLOAD_URL": server.url + key}
-            told = json.loads(program(*build, "--compression", level, cwd=folder, **url))
+            url = server.url + key
+            told = json.loads(program(*build, "--compression", level, cwd=folder, url=url))
         assert told["archive"]["files"] == 1
         assert [sent.body_sha256 for sent in server.requests] == [told["archive"]["sha256"]]
         assert [sent.target for sent in server.requests] == [key]
     with raw_server(answer(403, b"<Error><Code>AccessDenied</Code></Error>")) as server:
-        url = {"E2B_UPLOAD_URL": server.url + key}
-        told = json.loads(program(*build, cwd=folder, code=6, **url))
+        told = json.loads(program(*build, cwd=folder, url=server.url + key, code=6))
     assert told["error"]["code"] == "AccessDenied"
 
 
