@@ -6,6 +6,7 @@ that pip and uv are configured with. All is installed into temporary folders.
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -20,14 +21,16 @@ from typing import Final, TypeAlias
 import pytest
 
 import e2b_upload
+from tests.packaging.image import ROOT, instructions
 from tests.support.rawserver import answer, raw_server
 
-ROOT: Final = Path(__file__).parents[2]
 BIN: Final = Path(sys.executable).parent
 VERSION: Final = e2b_upload.__version__
 WHEEL: Final = f"e2b_upload-{VERSION}-py3-none-any.whl"
 SDIST: Final = f"e2b_upload-{VERSION}.tar.gz"
 A_DAY: Final = 24 * 3600
+
+pytestmark = pytest.mark.timeout(300)  # the index may be slow
 
 
 def run(
@@ -120,8 +123,10 @@ Install: TypeAlias = Callable[[Path, Path], Program]
 
 
 def by_pip(package: Path, folder: Path) -> Program:
-    run(BIN / "python", "-m", "venv", folder)
-    run(folder / "bin/python", "-m", "pip", "install", "--quiet", package)
+    run(
+        BIN / "python", "-m", "venv", "--without-pip", folder
+    )  # which takes as long as all the rest
+    run(BIN / "python", "-m", "pip", "--python", folder, "install", "--quiet", package)
     return Program(folder / "bin/e2b-upload", folder)
 
 
@@ -147,6 +152,16 @@ def with_the_lowest_versions(package: Path, folder: Path) -> Program:
     return Program(folder / "bin/e2b-upload", folder)
 
 
+def by_the_dockerfile(package: Path, folder: Path) -> Program:
+    """Run the commands of the Dockerfile's first stage: in a folder, and with pip's cache."""
+    source = package.parents[1]
+    path = {"PATH": f"{BIN}:{os.defpath}"}
+    for command in (each.text for each in instructions() if (each.stage, each.word) == (0, "RUN")):
+        here = re.sub("/(?=wheels|opt)", f"{folder}/", command.replace("--no-cache-dir", ""))
+        run("sh", "-c", here, cwd=source, env=path)
+    return Program(folder / "opt/e2b-upload/bin/e2b-upload", folder / "opt/e2b-upload")
+
+
 def as_one_file(package: Path, folder: Path) -> Program:
     """Take what ``make zipapp`` made."""
     del package, folder
@@ -161,6 +176,7 @@ def as_one_file(package: Path, folder: Path) -> Program:
         pytest.param(by_pipx, WHEEL, id="pipx"),
         pytest.param(by_uv, WHEEL, id="uv"),
         pytest.param(with_the_lowest_versions, WHEEL, id="lowest versions"),
+        pytest.param(by_the_dockerfile, WHEEL, id="the Dockerfile"),
         pytest.param(as_one_file, "", id="one file"),
     ],
 )
