@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BENCH := $(VENV)/.bench
 FUZZ := $(VENV)/.fuzz
 
-.PHONY: help demo test faults soak fuzz lint dist check bench plots stored picture clean
+.PHONY: help demo store test faults soak fuzz lint dist docs check bench plots stored picture clean
 .DEFAULT_GOAL := help
 
 help: ## show what can be made
@@ -30,6 +30,9 @@ $(FUZZ): $(READY)
 demo: $(READY) ## build this repository into a real S3 server, and compare what arrived
 	@$(BIN)/python -m tests.real.demo
 
+store: $(READY) ## start a real S3 server to try things on, with a presigned URL, until ^C
+	@$(BIN)/python -m tests.real.store
+
 test: $(READY) ## run the whole test suite, with branch coverage
 	@mkdir -p build
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term $(ARGS)
@@ -46,6 +49,12 @@ lint: $(READY) ## check style, types and who imports whom
 
 dist: $(READY) ## try the wheel and the sdist: build, install, and run the console script
 	@sh tests/dist.sh $(BIN)/python
+
+docs: $(READY) ## build the documentation into build/docs, and the manual page
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+	$(BIN)/python -m sphinx -q -W --keep-going -b man -t man docs build/man
+	cp build/man/e2b-upload.1 docs/
+	$(BIN)/python -m tests.docs.links build/docs
 
 bench: $(BENCH) ## measure speed and memory against other tools, with a target for each figure
 	@$(BIN)/python -m tests.bench $(ARGS)
@@ -66,7 +75,7 @@ fuzz: $(FUZZ) ## think up input with atheris, for a minute a kind
 picture: $(READY) ## make docs/at-work.svg anew
 	@$(BIN)/python -m docs.picture >/dev/null
 
-check: lint test dist ## all that has to hold before a commit
+check: lint test dist docs ## all that has to hold before a commit
 
 clean: ## remove what was made
 	find e2b_upload tests docs -name __pycache__ -prune -exec rm -rf {} +
