@@ -68,8 +68,8 @@ pipeline.build = build"""
 CLEANS_UP_FOR_EVER: Final = """
 import contextlib, sys, time
 from e2b_upload import pipeline
-from e2b_upload.cli import app
-app.GRACE_SECONDS = 1000
+from e2b_upload.cli import edge
+edge.GRACE_SECONDS = 1000
 def build(*args, **options):
     try:
         print("packing", file=sys.stderr, flush=True)
@@ -204,7 +204,7 @@ class Place:
         """Start the command line; it does not outlive the block."""
         command = [sys.executable, "-m", "e2b_upload", *args]
         if python:
-            main = "\nfrom e2b_upload.cli.app import main\nmain()"
+            main = "\nfrom e2b_upload.cli.edge import main\nmain()"
             command[1:3] = ["-c", python + main]
         if not privileged:
             command[:1] = [sys.executable, "-ISc", _WITHOUT_PRIVILEGES]

@@ -104,7 +104,7 @@ def test_a_url_that_expires_soon_is_warned_of() -> None:
     events: list[Event] = []
     date, expires = "X-Amz-Date=20260101T000000Z", "X-Amz-Expires=3153600000"
     url = parse(f"https://store.invalid/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&{date}&{expires}")
-    target = _Target(url, {}, Patience(), events.append, None)
+    target = _Target(url, {}, Patience(), None, events.append, None)
     target.foresee(60)
     assert not events
     target.foresee(3_153_600_000)
