@@ -25,7 +25,10 @@ highlight_language = "none"
 nitpicky = True
 nitpick_ignore_regex = [
     # Other projects' names: nothing is asked of the network.
-    ("py:.*", r"((asyncio|collections|os|typing)\..*|bool|bytes|float|int|str|IO|Callable|Mapping)"),
+    (
+        "py:.*",
+        r"((asyncio|collections|os|typing)\..*|bool|bytes|float|int|str|IO|Callable|Mapping)",
+    ),
     ("py:.*", "Path|OnEvent|Compression|EntryType"),  # aliases, which the page explains
 ]
 
@@ -57,10 +60,10 @@ def resolve(_: object, env: Any, node: Any, contnode: Any) -> Any:
     return None
 
 
-def name_functions(*told: Any) -> tuple[str, str]:
+def name_functions(*told: Any) -> tuple[str | None, str | None]:
     """Show a default that is a function by its name."""
     *_, signature, returns = told
-    return re.sub(r"<function (\w+)>", r"\1", signature or ""), returns
+    return signature and re.sub(r"<function (\w+)>", r"\1", signature), returns
 
 
 def setup(app: Any) -> None:

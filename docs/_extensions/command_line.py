@@ -12,10 +12,12 @@ import inspect
 import re
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import typer
 from docutils import nodes
+from rich.text import Text
 from sphinx.util.docutils import SphinxDirective
 
 from e2b_upload.cli.app import PROGRAM, app
@@ -30,10 +32,10 @@ if TYPE_CHECKING:
 
 # What is typed as it stands: options, variables, file names, and the lone - that is a stream.
 _TYPED = re.compile(
-    r"(?<![\w/-])(--?[A-Za-z][\w-]*(?:[ ]-(?!\S))?|-(?!\S)|[A-Z]\w*_\w+|TMPDIR"
+    r"(?<![\w/-])(--?[A-Za-z][\w-]*(?: -(?!\S))?|-(?!\S)|[A-Z]\w*_\w+|TMPDIR"
     r"|(?:CONTEXT)?/?\.dockerignore|CONTEXT)(?!\w)"
 )
-_OF_THE_PROGRAM = "Help and version"
+_OF_THE_PROGRAM = "The program itself"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Option:
 
     Attributes:
         names: short ones first.
-        value: what stands for its value, or what may stand there; empty for a flag.
+        value: what stands for its value; empty for a flag.
         panel: the group that ``--help`` shows it in.
         text: what ``--help`` says of it.
         facts: what else there is to know, by name: its default, its environment variable.
@@ -55,23 +57,22 @@ class Option:
     facts: tuple[tuple[str, str], ...]
 
     @classmethod
-    def read(cls, param: Any) -> Option:
-        """Take an option of Typer's for what it is."""
+    def read(cls, param: Any, panels: Mapping[str, str]) -> Option:
+        """Take an option of Typer's for what it is; one without a group goes to its namesake's."""
         facts = {}
+        if choices := param.type_descriptor.choices:
+            facts["One of"] = ", ".join(choices)
+        if param.min is not None:
+            facts["Range"] = f"from {param.min}" + (f" to {param.max:,}" if param.max else "")
         if param.show_default and param.default not in {None, False}:
             facts["Default"] = str(param.default)
-        if param.min is not None or param.max is not None:
-            facts["Range"] = f"{param.min} to {param.max}" if param.max else f"from {param.min}"
         if param.envvar:
             facts["Environment"] = param.envvar
-        value = ""
-        if not param.is_flag:
-            choices = param.type_descriptor.choices
-            value = "|".join(map(str, choices)) if choices else param.metavar
+        names = tuple(sorted([*param.opts, *param.secondary_opts], key=len))
         return cls(
-            names=tuple(sorted([*param.opts, *param.secondary_opts], key=len)),
-            value=value,
-            panel=param.rich_help_panel or _OF_THE_PROGRAM,
+            names=names,
+            value="" if param.is_flag else param.metavar,
+            panel=param.rich_help_panel or panels.get(names[-1], _OF_THE_PROGRAM),
             text=param.help,
             facts=tuple(facts.items()),
         )
@@ -88,21 +89,28 @@ def commands() -> dict[str, Any]:
     return {name: command for name, command in group.commands.items() if not command.hidden}
 
 
+@cache
 def options() -> dict[Option, list[str]]:
     """Return all options, group by group, each with the names of the commands that take it."""
     found: dict[Option, list[str]] = defaultdict(list)
+    panels: dict[str, str] = {}
     for name, command in {**commands(), PROGRAM: typer.main.get_command(app)}.items():
-        for option in _params(command, "option"):
-            found[Option.read(option)].append(name)
-    panels = list(dict.fromkeys(option.panel for option in found if option.panel))
-    panels.sort(key=lambda panel: panel == _OF_THE_PROGRAM)
-    return dict(sorted(found.items(), key=lambda item: panels.index(item[0].panel)))
+        for param in _params(command, "option"):
+            option = Option.read(param, panels)
+            panels[option.name] = option.panel
+            found[option].append(name)
+    order = [*dict.fromkeys(panels.values())]
+    return dict(sorted(found.items(), key=lambda item: order.index(item[0].panel)))
 
 
-def _params(command: Any, kind: str) -> list[Any]:
-    with command.make_context(command.name, [], resilient_parsing=True) as context:
-        params = command.get_params(context)
-    return [param for param in params if param.param_type_name == kind and not param.hidden]
+def exit_codes() -> Iterator[tuple[str, str, str]]:
+    """Yield each exit code with its kind and the first sentence that the code has on it."""
+    yield "0", "", "Done."
+    yield str(EXIT_BUG), "internal", "A bug: a short report asks for it to be filed."
+    for error in sorted(UploadError.__subclasses__(), key=lambda error: error.exit_code):
+        yield str(error.exit_code), error.kind, _first_sentence(error)
+    signals = ", ".join(str(128 + number) for number in sorted(SIGNALS))
+    yield signals, Interrupted.kind, _first_sentence(Interrupted)
 
 
 class Commands(SphinxDirective):
@@ -113,29 +121,25 @@ class Commands(SphinxDirective):
         return [self._section(name, command) for name, command in commands().items()]
 
     def _section(self, name: str, command: Any) -> nodes.section:
-        title = nodes.title("", "", _typed(name))
-        section = nodes.section("", title, ids=[f"command-{name}"], names=[f"command-{name}"])
-        self.state.document.note_explicit_target(section)
-        arguments = _params(command, "argument")
-        words = [PROGRAM, name, *(_placeholder(argument) for argument in arguments)]
-        for option in _params(command, "option"):
-            if option.required:
-                words += [option.opts[0], option.metavar]
-        section += _code(" ".join([*words, "[options]"]))
-        section += prose(command.help)
-        section += prose(command.epilog or "")
-        items = [
-            _item([_typed(_placeholder(argument))], prose(argument.help))
-            for argument in arguments
-        ]
-        panels: dict[str, list[Option]] = defaultdict(list)
+        arguments = {_placeholder(param): param for param in _params(command, "argument")}
+        items = [_item([_typed(shown)], prose(param.help)) for shown, param in arguments.items()]
+        panels: dict[str, list[nodes.Node]] = defaultdict(list)
         for option, takers in options().items():
-            if name in takers and option.panel != _OF_THE_PROGRAM:
-                panels[option.panel].append(option)
-        for panel, its in panels.items():
-            links = [_link(_anchor(option, name), _typed(option.name)) for option in its]
-            items.append(_item([nodes.Text(panel)], [_line(links)]))
-        section += nodes.definition_list("", *items, classes=["simple", "summary"])
+            if name in takers:
+                panels[option.panel].append(_link(_anchor(option, name), _typed(option.name)))
+        items += [
+            _item([nodes.Text(panel)], [nodes.paragraph("", "", *_joined(links))])
+            for panel, links in panels.items()
+        ]
+        section = nodes.section(
+            "",
+            nodes.title("", "", _typed(name)),
+            _code(" ".join([PROGRAM, name, *arguments, "[options]"])),
+            *prose(command.help),
+            nodes.definition_list("", *items, classes=["simple"]),
+            *prose(command.epilog),
+        )
+        _named(section, [f"command-{name}"], self)
         return section
 
 
@@ -146,39 +150,39 @@ class Options(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Make the sections; the body's notes go to the options that they name."""
-        sections: dict[str, nodes.section] = {}
         notes = _notes(self, {option.name for option in options()})
+        panels: dict[str, list[nodes.Node]] = defaultdict(list)
         for option, takers in options().items():
-            if option.panel not in sections:
-                sections[option.panel] = _titled(option.panel)
-                sections[option.panel] += nodes.definition_list(classes=["simple", "options"])
             item = self._item(option, takers, notes.get(option.name, []))
-            sections[option.panel][1].append(item)
-        return list(sections.values())
+            panels[option.panel].append(item)
+        return [
+            nodes.section(
+                "",
+                nodes.title("", panel),
+                nodes.definition_list("", *items, classes=["simple", "options"]),
+                ids=[nodes.make_id(panel)],
+            )
+            for panel, items in panels.items()
+        ]
 
-    def _item(
-        self, option: Option, takers: Sequence[str], notes: Sequence[nodes.Node]
-    ) -> nodes.definition_list_item:
-        term: list[nodes.Node] = []
-        for name in option.names:
-            term += [nodes.Text(", ")] * bool(term) + [_typed(name)]
+    def _item(self, option: Option, takers: list[str], notes: Sequence[nodes.Node]) -> nodes.Node:
+        title = _joined([_typed(name) for name in option.names])
         if option.value:
-            term += [nodes.Text(" "), _typed(option.value, classes=["value"])]
+            title += [nodes.Text(" "), nodes.literal("", option.value, classes=["value"])]
         facts: list[nodes.Node] = []
         for name, fact in option.facts:
             facts += [nodes.Text(f"{name}: "), _typed(fact), nodes.Text(". ")]
-        if option.panel != _OF_THE_PROGRAM:
+        if takers != [PROGRAM]:
             links = [_link(f"command-{name}", _typed(name)) for name in takers]
-            facts += [nodes.Text("Commands: "), *_line(links).children, nodes.Text(".")]
+            every = commands().keys() <= {*takers}
+            which = [nodes.Text("all")] if every else _joined(links)
+            facts += [nodes.Text("Commands: "), *which, nodes.Text(".")]
         body = [*prose(option.text), *(note.deepcopy() for note in notes)]
         if facts:
             body.append(nodes.paragraph("", "", *facts, classes=["facts"]))
-        item = _item(term, body)
-        anchors = dict.fromkeys(_anchor(option, name) for name in takers)
-        item[0]["ids"] += anchors
-        item[0]["names"] += anchors
-        self.state.document.note_explicit_target(item[0])
-        return item
+        term = nodes.term("", "", *title)
+        _named(term, dict.fromkeys(_anchor(option, name) for name in takers), self)
+        return nodes.definition_list_item("", term, nodes.definition("", *body))
 
 
 class Environment(SphinxDirective):
@@ -186,25 +190,13 @@ class Environment(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Make the table."""
-        rows: dict[str, list[Option]] = defaultdict(list)
-        for option in options():
+        rows = []
+        for option, takers in options().items():
             if variable := dict(option.facts).get("Environment"):
-                rows[variable].append(option)
-        return [
-            _table(
-                ["variable", "option", "commands"],
-                (
-                    [
-                        [_typed(variable)],
-                        [_typed(its[0].name)],
-                        _line(
-                            [_typed(name) for option in its for name in options()[option]]
-                        ).children,
-                    ]
-                    for variable, its in sorted(rows.items())
-                ),
-            )
-        ]
+                names = _joined([_typed(name) for name in takers])
+                rows.append([[_typed(variable)], [_typed(option.name)], names])
+        rows.sort(key=lambda row: row[0][0].astext())
+        return [_table(["variable", "option", "commands"], rows)]
 
 
 class ExitCodes(SphinxDirective):
@@ -218,19 +210,30 @@ class ExitCodes(SphinxDirective):
         notes = _notes(self, {code for code, _, _ in codes})
         items = []
         for code, kind, text in codes:
-            term = [_typed(code), *([nodes.Text(" "), nodes.emphasis("", kind)] if kind else [])]
-            items.append(_item(term, [*prose(text), *notes.get(code, [])]))
+            title = [_typed(code), nodes.Text(" "), nodes.emphasis("", kind)]
+            items.append(_item(title if kind else title[:1], [*prose(text), *notes.get(code, [])]))
         return [nodes.definition_list("", *items, classes=["simple", "exit-codes"])]
 
 
-def exit_codes() -> Iterator[tuple[str, str, str]]:
-    """Yield each exit code with its kind and the first sentence that the code has on it."""
-    yield "0", "", "Done."
-    yield str(EXIT_BUG), "internal", "A bug: a short report asks for it to be filed."
-    for error in sorted(UploadError.__subclasses__(), key=lambda error: error.exit_code):
-        yield str(error.exit_code), error.kind, _first_sentence(error)
-    signals = ", ".join(str(128 + number) for number in sorted(SIGNALS))
-    yield signals, Interrupted.kind, _first_sentence(Interrupted)
+def prose(text: str | None) -> Iterator[nodes.Node]:
+    """Yield the paragraphs of a help text; lines that begin with $ are commands to type."""
+    for block in Text.from_markup(inspect.cleandoc(text or "")).plain.split("\n\n"):
+        typed = [line[2:] for line in block.splitlines() if line.startswith("$ ")]
+        said = " ".join(line for line in block.splitlines() if not line.startswith("$ "))
+        if said:
+            yield (nodes.rubric if typed else nodes.paragraph)("", "", *_inline(said))
+        if typed:
+            yield _code("\n".join(typed))
+
+
+def _params(command: Any, kind: str) -> list[Any]:
+    with command.make_context(command.name, [], resilient_parsing=True) as context:
+        params = command.get_params(context)
+    return [param for param in params if param.param_type_name == kind and not param.hidden]
+
+
+def _placeholder(argument: Any) -> str:
+    return f"{argument.metavar}{'...' * (argument.nargs == -1)}"
 
 
 def _first_sentence(documented: type) -> str:
@@ -238,78 +241,7 @@ def _first_sentence(documented: type) -> str:
     return re.split(r"(?<=\.)\s", paragraph)[0]
 
 
-def prose(text: str) -> list[nodes.Element]:
-    """Return the paragraphs of a help text; indented ones are commands as they are typed."""
-    blocks = inspect.cleandoc(text).split("\n\n") if text else []
-    return [
-        _code(inspect.cleandoc(block))
-        if block.startswith((" ", "\b"))
-        else nodes.paragraph("", "", *_inline(" ".join(block.split())))
-        for block in blocks
-    ]
-
-
-def _inline(text: str) -> Iterator[nodes.Node]:
-    for number, part in enumerate(_TYPED.split(text)):
-        if part:
-            yield _typed(part) if number % 2 else nodes.Text(part)
-
-
-def _placeholder(argument: Any) -> str:
-    name: str = argument.metavar or argument.name.upper()
-    return name + "…" * (argument.nargs == -1 and not name.endswith(("…", "...")))
-
-
-def _code(text: str) -> nodes.literal_block:
-    return nodes.literal_block(text, text, language="sh")
-
-
-def _anchor(option: Option, command: str) -> str:
-    """Return the id of an option: with its command where others have one of that name."""
-    alike = [other for other in options() if other.name == option.name]
-    name = option.name.lstrip("-")
-    return f"option-{name}" if option is alike[0] or option == alike[0] else f"option-{name}-{command}"
-
-
-def _typed(text: str, **attributes: Any) -> nodes.literal:
-    return nodes.literal("", text, **attributes)
-
-
-def _link(anchor: str, text: nodes.Node) -> nodes.reference:
-    return nodes.reference("", "", text, refid=anchor, internal=True)
-
-
-def _line(parts: Iterable[nodes.Node]) -> nodes.paragraph:
-    line = nodes.paragraph()
-    for part in parts:
-        line += [nodes.Text(", ")] * bool(line.children) + [part]
-    return line
-
-
-def _item(term: Sequence[nodes.Node], body: Sequence[nodes.Node]) -> nodes.definition_list_item:
-    return nodes.definition_list_item(
-        "", nodes.term("", "", *term), nodes.definition("", *body)
-    )
-
-
-def _titled(title: str) -> nodes.section:
-    name = nodes.make_id(title)
-    return nodes.section("", nodes.title("", title), ids=[name], names=[name])
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[Sequence[nodes.Node]]]) -> nodes.table:
-    def row(cells: Iterable[Sequence[nodes.Node]]) -> nodes.row:
-        return nodes.row(
-            "", *(nodes.entry("", nodes.paragraph("", "", *cell)) for cell in cells)
-        )
-
-    group = nodes.tgroup("", *(nodes.colspec(colwidth=1) for _ in head), cols=len(head))
-    group += nodes.thead("", row([nodes.Text(cell)] for cell in head))
-    group += nodes.tbody("", *map(row, rows))
-    return nodes.table("", group)
-
-
-def _notes(directive: SphinxDirective, known: set[str]) -> Mapping[str, list[nodes.Node]]:
+def _notes(directive: SphinxDirective, known: set[str]) -> dict[str, list[nodes.Node]]:
     """Read the body: what it says, by the term that it says it of."""
     notes = {}
     for node in directive.parse_content_to_nodes():
@@ -322,6 +254,58 @@ def _notes(directive: SphinxDirective, known: set[str]) -> Mapping[str, list[nod
                 )
             notes[name] = [child for body in definitions for child in body.children]
     return notes
+
+
+def _anchor(option: Option, command: str) -> str:
+    """Return the id of an option: with its command, where it is another than its namesakes."""
+    anchor = f"option{option.name[1:]}"
+    first = next(other for other in options() if other.name == option.name)
+    return anchor if option == first else f"{anchor}-{command}"
+
+
+def _named(node: nodes.Element, names: Iterable[str], directive: SphinxDirective) -> None:
+    """Let links find a node, from this page and from others."""
+    node["ids"] += names
+    node["names"] += names
+    directive.state.document.note_explicit_target(node)
+
+
+def _inline(text: str) -> Iterator[nodes.Node]:
+    for number, part in enumerate(_TYPED.split(text)):
+        if part:
+            yield _typed(part) if number % 2 else nodes.Text(part)
+
+
+def _typed(text: str) -> nodes.Node:
+    return nodes.literal("", text)
+
+
+def _code(text: str) -> nodes.Node:
+    return nodes.literal_block(text, text, language="sh")
+
+
+def _link(anchor: str, text: nodes.Node) -> nodes.Node:
+    return nodes.reference("", "", text, refid=anchor, internal=True)
+
+
+def _joined(parts: Iterable[nodes.Node]) -> list[nodes.Node]:
+    return [node for part in parts for node in (nodes.Text(", "), part)][1:]
+
+
+def _item(title: Iterable[nodes.Node], body: Iterable[nodes.Node]) -> nodes.Node:
+    return nodes.definition_list_item("", nodes.term("", "", *title), nodes.definition("", *body))
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[Iterable[nodes.Node]]]) -> nodes.Node:
+    def row(cells: Iterable[Iterable[nodes.Node]]) -> nodes.Node:
+        return nodes.row("", *(nodes.entry("", nodes.paragraph("", "", *cell)) for cell in cells))
+
+    top = row([nodes.Text(cell)] for cell in head)
+    columns = [nodes.colspec(colwidth=1) for _ in top.children]
+    body = nodes.tbody("", *map(row, rows))
+    return nodes.table(
+        "", nodes.tgroup("", *columns, nodes.thead("", top), body, cols=len(columns))
+    )
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:

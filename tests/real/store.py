@@ -1,8 +1,8 @@
 """Keep a real S3 server running to try things on.
 
-Run it as ``python -m tests.real.store`` (`make store`). It writes a presigned URL to put to and one
-to get the same object from into files of ``build/store``, and runs until ^C. What it stored and those
-files go with it.
+Run it as ``python -m tests.real.store`` (`make store`). It writes a presigned URL to put to, and
+another to get the same object, into files of ``build/store``, and runs until ^C. What it stored and
+those files go with it.
 """
 
 from __future__ import annotations
