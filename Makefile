@@ -51,6 +51,7 @@ dist: $(READY) ## try the wheel and the sdist: build, install, and run the conso
 	@sh tests/dist.sh $(BIN)/python
 
 docs: $(READY) ## build the documentation into build/docs, and the manual page
+	rm -rf build/docs build/man
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
 	$(BIN)/python -m sphinx -q -W --keep-going -b man -t man docs build/man
 	cp build/man/e2b-upload.1 docs/

@@ -21,6 +21,7 @@ autodoc_member_order = "bysource"
 napoleon_use_ivar = True  # attributes are many, and short
 python_maximum_signature_line_length = 88
 highlight_language = "none"
+smartquotes = False  # --help is no dash
 
 nitpicky = True
 nitpick_ignore_regex = [
