@@ -82,6 +82,12 @@ class Seaweed:
             "AWS_ENDPOINT_URL": self.endpoint,
         }
 
+    def presign_get(self, key: str, expires: int = 3600) -> str:
+        url: str = self._client.generate_presigned_url(
+            "get_object", Params=self._at(key), ExpiresIn=expires
+        )
+        return url
+
     def put(self, key: str, data: bytes) -> None:
         self._client.put_object(**self._at(key), Body=data)
 
