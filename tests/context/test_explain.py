@@ -308,16 +308,15 @@ def test_what_it_says_of_a_path_that_is_not_there_comes_true(
 ) -> None:
     tree, lines = made_of
     path = name.decode()
-    with made(tree, lines) as context:
-        with suppress(UsageError):
-            before = one(context, path)
-            if before.exists or any(isinstance(tree.get(p), File | Symlink) for p in above(name)):
-                return
-            (context / path).parent.mkdir(parents=True, exist_ok=True)
-            (context / path).write_bytes(b"")
-            after = one(context, path)
-            assert (after.kept, after.rule, after.exists) == (before.kept, before.rule, True)
-            assert before.kept == (path in {entry.path for entry in e2b_upload.collect(context)})
+    with made(tree, lines) as context, suppress(UsageError):
+        before = one(context, path)
+        if before.exists or any(isinstance(tree.get(p), File | Symlink) for p in above(name)):
+            return
+        (context / path).parent.mkdir(parents=True, exist_ok=True)
+        (context / path).write_bytes(b"")
+        after = one(context, path)
+        assert (after.kept, after.rule, after.exists) == (before.kept, before.rule, True)
+        assert before.kept == (path in {entry.path for entry in e2b_upload.collect(context)})
 
 
 def above(path: bytes) -> list[bytes]:
