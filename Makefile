@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BENCH := $(VENV)/.bench
 FUZZ := $(VENV)/.fuzz
 
-.PHONY: help demo store test faults soak fuzz lint dist docs check bench plots stored picture clean
+.PHONY: help demo store test faults soak fuzz lint dist zipapp docs check bench plots stored picture clean
 .DEFAULT_GOAL := help
 
 help: ## show what can be made
@@ -47,8 +47,16 @@ lint: $(READY) ## check style, types and who imports whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-dist: $(READY) ## try the wheel and the sdist: build, install, and run the console script
-	@sh tests/dist.sh $(BIN)/python
+dist: $(READY) zipapp ## try what is released, as users install it; asks the package index
+	$(BIN)/python -m pytest -n 2 tests/packaging/dist.py $(ARGS)
+
+# It runs with this very version of Python, on this kind of machine: what it needs is compiled.
+zipapp: $(READY) ## make build/e2b-upload.pyz, one file that runs where this version of Python is
+	rm -rf build/zipapp
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --target build/zipapp .
+	$(BIN)/shiv --reproducible --site-packages build/zipapp --root '~/.cache/e2b-upload' \
+	  --python "/usr/bin/env python$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')" \
+	  --console-script e2b-upload --output-file build/e2b-upload.pyz
 
 docs: $(READY) ## build the documentation into build/docs, and the manual page
 	rm -rf build/docs build/man
