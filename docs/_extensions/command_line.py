@@ -1,9 +1,9 @@
 """Directives that tell of the command line what the program itself knows of it.
 
-``commands``, ``options``, ``environment`` and ``exit-codes`` read the Typer app and the error
-classes whenever a page is built, so the pages cannot drift. What the code has no room for stands in
-the directive's body, as a definition list in Markdown: each of its terms names an option or an exit
-code, and one that names nothing is a warning.
+``commands``, ``options``, ``environment``, ``exit-codes`` and ``credentials`` read the Typer app,
+the error classes and the table of secrets whenever a page is built, so the pages cannot drift. What
+the code has no room for stands in the directive's body, as a definition list in Markdown: each of
+its terms names an option or an exit code, and one that names nothing is a warning.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from e2b_upload.cli.app import PROGRAM, app
 from e2b_upload.cli.report import EXIT_BUG, SIGNALS
+from e2b_upload.context import secrets
 from e2b_upload.errors import Interrupted, UploadError
 
 if TYPE_CHECKING:
@@ -215,6 +216,21 @@ class ExitCodes(SphinxDirective):
         return [nodes.definition_list("", *items, classes=["simple", "exit-codes"])]
 
 
+class Credentials(SphinxDirective):
+    """A table of the files that look like credentials."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table."""
+        named = [(look, names.split()) for look, names in secrets._NAMES]
+        named += [(look, [f"*.{end}" for end in ends.split()]) for look, ends in secrets._SUFFIXES]
+        named += [(secrets._KEY, [f"*{end}" for end in secrets._SSH_ENDINGS])]
+        rows = [
+            [_joined(map(_typed, names)), [nodes.Text(look.why)], _condition(look)]
+            for look, names in named
+        ]
+        return [_table(["file", "is taken for", "if"], rows)]
+
+
 def prose(text: str | None) -> Iterator[nodes.Node]:
     """Yield the paragraphs of a help text; lines that begin with $ are commands to type."""
     for block in Text.from_markup(inspect.cleandoc(text or "")).plain.split("\n\n"):
@@ -230,6 +246,19 @@ def _params(command: Any, kind: str) -> list[Any]:
     with command.make_context(command.name, [], resilient_parsing=True) as context:
         params = command.get_params(context)
     return [param for param in params if param.param_type_name == kind and not param.hidden]
+
+
+def _condition(look: Any) -> list[nodes.Node]:
+    """Return what else a file has to be, beside its name, to be taken for a credential."""
+    told: list[nodes.Node] = []
+    if re.fullmatch(r"[\w\\.-]+/", look.where):
+        folder = look.where.replace("\\b", "").replace("\\", "")
+        told += [nodes.Text("it lies in "), _typed(folder)]
+    elif look.where:
+        told += [nodes.Text("its name says so")]
+    if look.holds:
+        told += [nodes.Text(", and " if told else ""), nodes.Text("it holds one")]
+    return told
 
 
 def _placeholder(argument: Any) -> str:
@@ -314,4 +343,5 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_directive("options", Options)
     app.add_directive("environment", Environment)
     app.add_directive("exit-codes", ExitCodes)
+    app.add_directive("credentials", Credentials)
     return {"parallel_read_safe": True, "version": "1"}

@@ -77,6 +77,7 @@ def test_it_does_not_allow_everything() -> None:
         "put ctx/a --url {url}",
         "ls ctx",
         "ls ctx --no-ignore",
+        "ls ctx --largest 3",
         "ls ctx -x **",
         "explain ctx a node_modules/x.js sub node_modules nowhere link",
         "explain ctx a sub/b -x sub -x !sub/b",
