@@ -128,7 +128,63 @@ class Expiring:
     seconds: float
 
 
-Event: TypeAlias = Started | Progress | Finished | LeftOut | Kept | Redirected | Retrying | Expiring
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LooksSecret:
+    """A file that looks like a credential is part of the archive.
+
+    Attributes:
+        path: relative to the context, as ``Entry.path``.
+        why: what it looks like.
+    """
+
+    path: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weight:
+    """A heavy folder or file.
+
+    Attributes:
+        path: relative to the context, as ``Entry.path``.
+        bytes: of content, in a folder of all that is below it.
+        is_directory: whether it is a folder.
+        pattern: the ``.dockerignore`` line that drops it.
+    """
+
+    path: str
+    bytes: int
+    is_directory: bool
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heavy:
+    """There is more content than the threshold. Comes when all is packed.
+
+    Attributes:
+        content_bytes: all of it.
+        limit: the threshold, in bytes.
+        largest: the heaviest folders and files.
+    """
+
+    content_bytes: int
+    limit: int
+    largest: tuple[Weight, ...]
+
+
+Event: TypeAlias = (
+    Started
+    | Progress
+    | Finished
+    | LeftOut
+    | Kept
+    | Redirected
+    | Retrying
+    | Expiring
+    | LooksSecret
+    | Heavy
+)
 OnEvent: TypeAlias = Callable[[Event], None]
 
 

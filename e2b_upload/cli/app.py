@@ -304,13 +304,13 @@ def build(
             "the archive would be written to the terminal", hint="Redirect it, or name a file."
         )
     from e2b_upload import pipeline
-    from e2b_upload.cli.progress import watch
+    from e2b_upload.cli.progress import STEPS, watch
     from e2b_upload.transfer.retry import CONNECT_TIMEOUT, RETRIES, STALL_TIMEOUT
 
     style = progress
     if style == "auto":
         style = "bar" if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else "plain"
-    with watch(report, style) as on_event:
+    with watch(report, style, STEPS[:2] if dry_run else STEPS) as on_event:
         receipt = pipeline.build(
             context,
             target,

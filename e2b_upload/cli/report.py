@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 
 from e2b_upload import __version__
+from e2b_upload.cli import github
 from e2b_upload.cli.streams import STDOUT
 from e2b_upload.errors import printable
 
@@ -98,8 +99,10 @@ class Report:
 
     def done(self, receipt: Receipt, status: str) -> None:
         """Say what came of it."""
+        told = _as_json(receipt, status)
         if self.as_json:
-            self._object(_as_json(receipt, status))
+            self._object(told)
+        github.summarize(told)
         archive = receipt.archive
         files = "1 file" if archive.files == 1 else f"{archive.files} files"
         packed = f"{size(archive.bytes)} from {files} of {size(archive.content_bytes or 0)}"
@@ -126,6 +129,7 @@ class Report:
         self._say(message, "error", _RED)
         if hint:
             self._say(f"  {hint}")
+        github.annotate("error", f"{message}\n{hint}".rstrip())
         return error.exit_code
 
     def crashed(self, error: BaseException) -> int:
@@ -138,6 +142,7 @@ class Report:
         system = f"Python {platform.python_version()}, {platform.platform()}"
         for line in (*told.rstrip().split("\n"), f"e2b-upload {__version__}, {system}", hint):
             self._say("  " + printable(line))
+        github.annotate("error", f"{message}\n{hint}")
         return EXIT_BUG
 
     def last_word(self, error: Interrupted) -> None:
@@ -150,8 +155,10 @@ class Report:
     def _failure(
         self, kind: str, message: str, hint: str, exit_code: int, **answered: object
     ) -> None:
+        told = _as_failure(kind, message, hint, exit_code, **answered)
         if self.as_json:
-            self._object(_as_failure(kind, message, hint, exit_code, **answered))
+            self._object(told)
+        github.summarize(told)
 
     def _redact(self, text: str) -> str:
         from e2b_upload.transfer.redaction import redact
@@ -163,7 +170,7 @@ class Report:
             label = f"{style}{label}{_BOLD_END}: "
         elif label:
             label += ": "
-        print(f"{label}{text}", file=sys.stderr, flush=True)
+        print(github.harmless(f"{label}{text}"), file=sys.stderr, flush=True)
 
     def _object(self, value: dict[str, Any]) -> None:
         """Print the one object; a signal that comes after it does not bring another."""
@@ -171,7 +178,8 @@ class Report:
             # Not between the two: a second signal would end it without the object.
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             self._told = True
-            print(json.dumps(value), flush=True)
+            # The same to JSON, and no command to GitHub's runner, which reads along.
+            print(json.dumps(value).replace("##[", r"#\u0023["), flush=True)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
