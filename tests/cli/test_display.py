@@ -445,8 +445,10 @@ def test_a_context_that_is_heavy(capsys: pytest.CaptureFixture[str]) -> None:
     )
     told(PACKED, Heavy(content_bytes=1_200_000_000, limit=100_000_000, largest=largest))
     assert capsys.readouterr().err.splitlines() == [
-        "warning: the context holds 1.2 GB in 34 entries, more than 100.0 MB; "
-        "the heaviest, and the line in .dockerignore that drops it:",
+        (
+            "warning: the context holds 1.2 GB in 34 entries, more than 100.0 MB; the heaviest, "
+            "and the line in .dockerignore that drops it:"
+        ),
         "   900.0 MB  node_modules/  node_modules",
         "     1.0 MB  资料/          资料",
         r"  999 bytes  a\x1b[2J       a?[[]2J",
