@@ -83,9 +83,9 @@ def relative(root: Root, path: str) -> str:
         )
     path = os.path.normpath(path)
     if os.path.isabs(path):
-        for base in (os.path.abspath(root.path), os.path.realpath(root.path)):
-            if (path + "/").startswith(base.rstrip("/") + "/"):
-                return os.path.relpath(path, base)
+        for end in _ends(path):  # the context may have many names: links, a shell's working folder
+            if root.is_at(path[:end] or "/"):
+                return path[end:].lstrip("/") or "."
     if os.path.isabs(path) or path == ".." or path.startswith("../"):
         raise UsageError(
             f"{printable(path)} lies outside of the context {printable(root.path)}",
@@ -105,23 +105,30 @@ def _decide(root: Root, rules: Rules, path: str) -> _Found:
         return _Found(Decision(path=path, kept=True, exists=True), may_come_along=False)
     above: Matched = frozenset()
     decided = -1
-    first: dict[int, str] = {}  # what each pattern matched first, which counts for all below it
-    for end in (*(i for i, char in enumerate(path) if char == "/"), len(path)):
-        decided, matched = rules.decide(path[:end], above)
-        first |= dict.fromkeys(matched - above, path[:end])
-        above = matched
+    deciding: dict[int, str] = {}  # patterns, and the first path for which they were the last
+    for end in _ends(path):
+        decided, above = rules.decide(path[:end], above)
+        deciding.setdefault(decided, path[:end])
     excluded = rules.excludes(decided)
+    # A later line that says of a folder what was said before is not handed on to what is below.
+    decided = max(i for i in deciding if rules.excludes(i) == excluded)
     unfit = _unfit(stat)
     decision = Decision(
         path=path,
         kept=not excluded and unfit is None,
         exists=stat is not None,
         rule=rules.patterns[decided].rule if decided >= 0 else None,
-        matched=first.get(decided, path) if decided >= 0 else None,
+        matched=deciding[decided] if decided >= 0 else None,
         unfit=unfit,
     )
     is_directory = stat is not None and s.S_ISDIR(stat.st_mode)
     return _Found(decision, excluded and is_directory and rules.may_keep_below(path))
+
+
+def _ends(path: str) -> Iterator[int]:
+    """Yield where the names in a path end, so that it is cut after each."""
+    yield from (i for i, char in enumerate(path) if char == "/")
+    yield len(path)
 
 
 def _unfit(stat: os.stat_result | None) -> str | None:

@@ -156,6 +156,13 @@ class Root:
             os.close(at)
         return frozenset(parents)
 
+    def is_at(self, path: str) -> bool:
+        """Whether a path, of any folder, leads to the context."""
+        try:
+            return os.path.samefile(_to_system(path), self._base)
+        except OSError:
+            return False
+
     def enter(self, path: str) -> tuple[list[str], os.stat_result]:
         """Open a directory in the last one that was entered; return its names, sorted.
 
