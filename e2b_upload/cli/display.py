@@ -134,7 +134,8 @@ class Display(Watcher):
         """Show a step as going on, from its beginning."""
         self._tell_retry()
         self._target = event.target
-        self._steps[event.step] = _Step(started=True, total=event.total)
+        step = self._steps[event.step] = _Step(started=True, total=event.total)
+        step.samples.append((time.monotonic(), 0))  # what comes before the first frame counts, too
 
     def moved(self, event: Progress) -> None:
         """Note how far a step is."""

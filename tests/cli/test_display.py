@@ -451,7 +451,7 @@ def test_a_context_that_is_heavy(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         "   900.0 MB  node_modules/  node_modules",
         "     1.0 MB  资料/          资料",
-        r"  999 bytes  a\x1b[2J       a?[[]2J",
+        r"      999 B  a\x1b[2J       a?[[]2J",
         "  If all of it is needed, allow more with --warn-size SIZE; 0 never warns.",
     ]
 
