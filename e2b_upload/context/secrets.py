@@ -39,13 +39,15 @@ class _Look(NamedTuple):
         why: what it is then.
         holds: an expression for what its content has to hold; None where the name says enough.
         folder: what its path has to hold.
-        named: an expression for its name in small letters, where its row asks for more.
+        named: an expression for what its name has to hold, in small letters, beside its row's.
+        unless: an expression for what its name, in small letters, must not hold.
     """
 
     why: str
     holds: bytes | None = None
     folder: str = ""
     named: str = ""
+    unless: str = ""
 
 
 # What is to be filled in yet is no value, nor is a switch, nor what SOPS or Jasypt have encrypted.
@@ -81,15 +83,15 @@ _AUTH_JSON: Final = (
 
 # What is there to be copied and filled in, what is encrypted and meant to be shared, and code. What
 # is left is taken at its word: a `.env.test` may well hold what the tests log in with.
-_NO_TEMPLATE: Final = (
-    r"\A(?!(?:.*[._-])?(?:example|sample|template|tmpl|tpl|dist|defaults?|schema"
-    r"|age|enc|gpg|vault|[cm]?[jt]s|md)(?:[._-]|\Z))"
+_TEMPLATE: Final = (
+    r"(?:\A|[._-])(?:example|sample|template|tmpl|tpl|dist|defaults?|schema"
+    r"|age|enc|gpg|vault|[cm]?[jt]s|md)(?:[._-]|\Z)"
 )
-_ENVIRONMENT: Final = _Look(why="an environment file", named=_NO_TEMPLATE)
+_ENVIRONMENT: Final = _Look(why="an environment file", unless=_TEMPLATE)
 _KEY: Final = _Look(why="a private key", holds=_PRIVATE_KEY)
 # Neither certificates alone, nor the key that every Android SDK makes, whose password is known.
 _KEY_STORE: Final = _Look(
-    why="a store of private keys", named=r"\A(?!.*(?:trust|cacerts)|debug\.keystore\Z)"
+    why="a store of private keys", unless=r"trust|cacerts|\Adebug\.keystore\Z"
 )
 
 _NAMES: Final[tuple[tuple[_Look, str], ...]] = (
@@ -186,7 +188,7 @@ _SUFFIXES: Final[tuple[tuple[_Look, str], ...]] = (
     (_Look(why="a state of Terraform, which holds secrets in the clear"), "tfstate"),
     (_Look(why="a secret variable of Terraform", holds=_GIVEN), "tfvars"),
     (_Look(why="credentials of a Kubernetes cluster", holds=_GIVEN), "kubeconfig"),
-    (_Look(why="an environment file", holds=_GIVEN, named=_NO_TEMPLATE), "env"),
+    (_Look(why="an environment file", holds=_GIVEN, unless=_TEMPLATE), "env"),
     # The key of a service account, as people call it and as Google's console does.
     (
         _Look(
@@ -276,7 +278,9 @@ def _why(looks: tuple[_Look, ...], entry: Entry, root: Root) -> str | None:
     name = entry.path.rpartition("/")[2].lower()
     content: bytes | None = None
     for look in looks:
-        if look.folder not in entry.path or not re.search(look.named, name, re.DOTALL):
+        if look.folder not in entry.path or not re.search(look.named, name):
+            continue
+        if look.unless and re.search(look.unless, name):
             continue
         if look.holds is not None:
             if content is None:
