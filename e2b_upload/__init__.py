@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from e2b_upload.archive.pack import Archive
     from e2b_upload.context.collect import Entry
+    from e2b_upload.context.explain import Decision
     from e2b_upload.errors import (
         Interrupted,
         RefusedError,
@@ -20,10 +21,19 @@ if TYPE_CHECKING:
         UploadError,
         UsageError,
     )
-    from e2b_upload.pipeline import Receipt, build, build_async, collect, pack, put
+    from e2b_upload.pipeline import (
+        Receipt,
+        build,
+        build_async,
+        collect,
+        explain,
+        pack,
+        put,
+    )
 
 _HOME = {
     "Archive": "e2b_upload.archive.pack",
+    "Decision": "e2b_upload.context.explain",
     "Entry": "e2b_upload.context.collect",
     "Interrupted": "e2b_upload.errors",
     "Receipt": "e2b_upload.pipeline",
@@ -36,12 +46,14 @@ _HOME = {
     "build": "e2b_upload.pipeline",
     "build_async": "e2b_upload.pipeline",
     "collect": "e2b_upload.pipeline",
+    "explain": "e2b_upload.pipeline",
     "pack": "e2b_upload.pipeline",
     "put": "e2b_upload.pipeline",
 }
 
 __all__ = [
     "Archive",
+    "Decision",
     "Entry",
     "Interrupted",
     "Receipt",
@@ -55,6 +67,7 @@ __all__ = [
     "build",
     "build_async",
     "collect",
+    "explain",
     "pack",
     "put",
 ]

@@ -18,9 +18,9 @@ def main() -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
-    from e2b_upload.cli import app  # noqa: PLC0415  (what the above is for)
+    from e2b_upload.cli import edge  # noqa: PLC0415  (what the above is for)
 
-    app.main()
+    edge.main()
 
 
 def _end(signum: int, frame: FrameType | None) -> None:

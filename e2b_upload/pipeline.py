@@ -19,6 +19,7 @@ from e2b_upload.archive.digest import Digesting
 from e2b_upload.archive.pack import Archive, pack_entries
 from e2b_upload.archive.spool import Spool
 from e2b_upload.context.collect import read_rules, walk
+from e2b_upload.context.explain import explain_paths
 from e2b_upload.context.problems import Problem, Problems
 from e2b_upload.context.root import Root
 from e2b_upload.context.secrets import guard
@@ -27,7 +28,7 @@ from e2b_upload.errors import SourceError, SpoolError, UploadError, UsageError, 
 from e2b_upload.events import Expiring, Finished, Heavy, Kept, Progress, Started, ignore_events
 from e2b_upload.transfer.deadline import AbandonedError
 from e2b_upload.transfer.headers import checked_headers
-from e2b_upload.transfer.presigned import check_terms, read_terms
+from e2b_upload.transfer.presigned import check_size, check_terms, read_terms
 from e2b_upload.transfer.retry import CONNECT_TIMEOUT, RETRIES, STALL_TIMEOUT, Patience
 from e2b_upload.transfer.url import parse
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from e2b_upload.archive.deflate import Compression
     from e2b_upload.archive.digest import Digests
     from e2b_upload.context.collect import Entry
+    from e2b_upload.context.explain import Decision
     from e2b_upload.context.secrets import Secrets
     from e2b_upload.events import Event, OnEvent
     from e2b_upload.transfer.presigned import Terms
@@ -87,7 +89,7 @@ class Receipt:
 
 
 class _PackOptions(TypedDict, total=False):
-    ignore_file: Path | None
+    ignore_file: Path | IO[bytes] | None
     no_ignore: bool
     exclude: Iterable[str]
     follow_symlinks: bool
@@ -136,6 +138,8 @@ class PutOptions(TypedDict, total=False):
         stall_timeout: seconds in which a byte must move, the wait for the answer included.
             Default: 60.
         max_time: seconds for the whole put, all attempts and waits. Default: any.
+        max_size: bytes; a larger archive is not sent. Default: what the store takes in one PUT,
+            where the URL tells.
         on_event: told of progress, redirects and retries.
     """
 
@@ -144,6 +148,7 @@ class PutOptions(TypedDict, total=False):
     connect_timeout: float
     stall_timeout: float
     max_time: float | None
+    max_size: int | None
     on_event: OnEvent
 
 
@@ -162,7 +167,7 @@ class BuildOptions(_PackOptions, PutOptions, total=False):
 def collect(
     context: Path,
     *,
-    ignore_file: Path | None = None,
+    ignore_file: Path | IO[bytes] | None = None,
     no_ignore: bool = False,
     exclude: Iterable[str] = (),
     follow_symlinks: bool = False,
@@ -175,7 +180,8 @@ def collect(
 
     Args:
         context: the directory.
-        ignore_file: read instead of ``context/.dockerignore``.
+        ignore_file: read instead of ``context/.dockerignore``: a path, or a file open for reading
+            bytes.
         no_ignore: read no ignore file.
         exclude: patterns after the file's.
         follow_symlinks: what links point to, instead of the links. One that dangles or loops stays.
@@ -208,6 +214,34 @@ def _entries(found: Generator[Entry | Problem]) -> Iterator[Entry]:
         problems.raise_as_one()
 
 
+def explain(
+    context: Path,
+    paths: Iterable[str],
+    *,
+    ignore_file: Path | IO[bytes] | None = None,
+    no_ignore: bool = False,
+    exclude: Iterable[str] = (),
+    follow_symlinks: bool = False,
+) -> Iterator[Decision]:
+    """Return for each path whether it is part of a context, and the pattern that decided.
+
+    Args:
+        context: the directory.
+        paths: relative to the context, or absolute and in it; they need not be there.
+        ignore_file: as for :func:`collect`.
+        no_ignore: as for :func:`collect`.
+        exclude: as for :func:`collect`.
+        follow_symlinks: as for :func:`collect`.
+
+    Raises:
+        UsageError: the context is no directory, a pattern does not parse, or a path lies outside.
+        SourceError: the context or its ignore file cannot be read.
+    """
+    root = Root(context, follow_symlinks=follow_symlinks)
+    rules = read_rules(root, ignore_file=ignore_file, no_ignore=no_ignore, exclude=exclude)
+    return explain_paths(root, rules, paths)
+
+
 def pack(context: Path, output: Path | IO[bytes], **options: Unpack[PackOptions]) -> Archive:
     """Pack a context into a file, as a tar.gz.
 
@@ -228,7 +262,7 @@ def pack(context: Path, output: Path | IO[bytes], **options: Unpack[PackOptions]
 
 
 def put(
-    archive: Archive | Path,
+    archive: Archive | Path | IO[bytes],
     url: str,
     *,
     headers: Mapping[str, str] | None = None,
@@ -236,23 +270,30 @@ def put(
     connect_timeout: float = CONNECT_TIMEOUT,
     stall_timeout: float = STALL_TIMEOUT,
     max_time: float | None = None,
+    max_size: int | None = None,
+    spool_dir: Path | None = None,
     on_event: OnEvent = ignore_events,
 ) -> Receipt:
     """PUT an archive that exists to a presigned URL.
 
     Args:
-        archive: a file's path, or what :func:`pack` returned.
+        archive: a file's path, what :func:`pack` returned, or a stream open for reading bytes,
+            which is spooled first: its length must be known before it is sent.
         url: the presigned URL.
         headers: sent beside requests' own; not Content-Length and Transfer-Encoding.
         retries: further attempts after the first, where one may help.
         connect_timeout: seconds for an address of the host to take a connection.
         stall_timeout: seconds in which a byte must move, the wait for the answer included.
         max_time: seconds for all of it, attempts and waits; None for any.
+        max_size: bytes; a larger archive is not sent. None: what the store takes in one PUT, where
+            the URL tells.
+        spool_dir: where a stream is written first; as for :func:`pack`.
         on_event: told of progress, redirects and retries.
 
     Raises:
         UsageError: a URL or header that cannot be used, no such file, or another one by now.
-        SourceError: the file changed while it was sent.
+        SourceError: the file changed while it was sent, or the stream cannot be read.
+        SpoolError: the stream cannot be spooled.
         UnavailableError: the network or the store kept failing; it may work later.
         RefusedError: the store refuses, or surely will.
     """
@@ -263,14 +304,24 @@ def put(
         max_time=max_time,
     )
     checked = checked_headers(headers or {})
-    target = _Target(parse(url, checked), checked, patience, on_event, None)
+    target = _Target(parse(url, checked), checked, patience, max_size, on_event, None)
     target.check()
-    path = archive.path if isinstance(archive, Archive) else os.fspath(archive)
-    if path is None:
-        raise UsageError(
-            "the archive was not kept: there is no file to put",
-            hint="Pack it into a file, or let build do both.",
-        )
+    if isinstance(archive, Archive):
+        if archive.path is None:
+            raise UsageError(
+                "the archive was not kept: there is no file to put",
+                hint="Pack it into a file, or let build do both.",
+            )
+        return _put_file(target, archive.path, archive)
+    if isinstance(archive, (str, os.PathLike)):
+        return _put_file(target, os.fspath(archive), None)
+    with Spool(spool_dir) as spool:
+        spool.copy_from(archive)
+        return _put_open(target, spool.fileno(), None, path=None)
+
+
+def _put_file(target: _Target, path: str, expected: Archive | None) -> Receipt:
+    """PUT a file, which must be what it was when it was packed."""
     try:
         # Not to wait for whoever writes to a FIFO: it is refused below.
         file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115  (closed by the with below)
@@ -281,39 +332,46 @@ def put(
             hint="Name an archive that is there and may be read.",
         ) from error
     with file:
-        descriptor = file.fileno()
-        found = os.stat(descriptor)
+        found = os.stat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise UsageError(
                 f"the archive {printable(path)} is not a regular file",
                 hint="Its length must be known before it is sent: write it to a file first.",
             )
-        size = found.st_size
-        if isinstance(archive, Archive) and size != archive.bytes:
+        if expected is not None and found.st_size != expected.bytes:
             raise UsageError(
-                f"the archive {printable(path)} was replaced: it has {size} bytes, "
-                f"and {archive.bytes} when it was packed",
+                f"the archive {printable(path)} was replaced: it has {found.st_size} bytes, "
+                f"and {expected.bytes} when it was packed",
                 hint="Pack it again, or put the file by its path.",
             )
-        expected = archive if isinstance(archive, Archive) and _is_hashed(archive) else None
-        with Digesting(descriptor) as digesting:  # while it is sent
-            digesting.grown(size)
-            known = cache(digesting.result)
-            if expected is not None:
-                sent = target.put(descriptor, lambda: expected, hashed=True)
-            else:
-                sent = target.put(descriptor, known, hashed=False)
-            sha256, md5 = known()
-        now = os.stat(descriptor)
-        stood_still = (size, found.st_mtime_ns) == (now.st_size, now.st_mtime_ns)
-        if not stood_still or (expected is not None and sha256 != expected.sha256):
+        receipt = _put_open(target, file.fileno(), expected, path=path)
+        now, sha256 = os.stat(file.fileno()), receipt.archive.sha256
+        stood_still = (found.st_size, found.st_mtime_ns) == (now.st_size, now.st_mtime_ns)
+        known = expected is not None and _is_hashed(expected)
+        if not stood_still or (known and expected is not None and sha256 != expected.sha256):
             raise SourceError(
                 f"the archive {printable(path)} changed before it was sent, or meanwhile",
                 hint="What is stored is worth nothing: pack it again, and put that.",
             )
-        if isinstance(archive, Archive):
-            return _receipt(sent, replace(archive, sha256=sha256, md5=md5))
-        return _receipt(sent, Archive(bytes=size, sha256=sha256, md5=md5, path=path))
+    return receipt
+
+
+def _put_open(
+    target: _Target, descriptor: int, expected: Archive | None, *, path: str | None
+) -> Receipt:
+    """PUT what a descriptor leads to, and tell the digests of what was sent."""
+    size = os.stat(descriptor).st_size
+    with Digesting(descriptor) as digesting:  # while it is sent
+        digesting.grown(size)
+        known = cache(digesting.result)
+        if expected is not None and _is_hashed(expected):
+            sent = target.put(descriptor, lambda: expected, hashed=True)
+        else:
+            sent = target.put(descriptor, known, hashed=False)
+        sha256, md5 = known()
+    if expected is not None:
+        return _receipt(sent, replace(expected, sha256=sha256, md5=md5))
+    return _receipt(sent, Archive(bytes=size, sha256=sha256, md5=md5, path=path))
 
 
 def _open_at_once(path: str, flags: int) -> int:
@@ -400,6 +458,7 @@ def _build(
     connect_timeout: float = CONNECT_TIMEOUT,
     stall_timeout: float = STALL_TIMEOUT,
     max_time: float | None = None,
+    max_size: int | None = None,
     on_event: OnEvent = ignore_events,
     **options: Unpack[_PackOptions],
 ) -> Receipt:
@@ -414,7 +473,7 @@ def _build(
         raise UsageError("there is no URL to put to", hint="Name one, or make it a dry run.")
     target = None
     if url is not None:
-        target = _Target(parse(url, checked), checked, patience, on_event, cancelled)
+        target = _Target(parse(url, checked), checked, patience, max_size, on_event, cancelled)
         target.check()
     with _packed(context, output, on_event=on_event, **options) as packed:
         archive = packed.archive
@@ -425,9 +484,12 @@ def _build(
             sent = target.put(packed.spool.fileno(), lambda: archive, hashed=True)
         except UploadError as error:
             if archive.path is not None:
-                error.hint += f" The archive is kept as {printable(archive.path)}."
+                error.hint += (
+                    f" The archive is kept as {printable(archive.path)}: e2b-upload put sends it "
+                    "to a fresh URL without packing again."
+                )
             elif target.is_expired():
-                error.hint += " With -o FILE the archive is kept, and need not be packed again."
+                error.hint += " With -o FILE the archive is kept, for e2b-upload put FILE."
             raise
         return _receipt(sent, archive, packed.seconds)
 
@@ -438,6 +500,7 @@ class _Target(NamedTuple):
     url: PresignedUrl
     headers: Mapping[str, str]
     patience: Patience
+    max_size: int | None
     on_event: OnEvent
     cancelled: threading.Event | None
 
@@ -460,6 +523,7 @@ class _Target(NamedTuple):
         """PUT: the one place where the library goes to the network."""
         from e2b_upload.transfer.put import Putting, Source
 
+        check_size(self._terms, self.url, os.stat(descriptor).st_size, self.max_size)
         source = Source(descriptor, lambda name: bytes.fromhex(getattr(digests(), name)), hashed)
         return Putting(
             source,
@@ -497,7 +561,7 @@ def _packed(
     context: Path,
     output: Path | IO[bytes] | None,
     *,
-    ignore_file: Path | None = None,
+    ignore_file: Path | IO[bytes] | None = None,
     no_ignore: bool = False,
     exclude: Iterable[str] = (),
     follow_symlinks: bool = False,

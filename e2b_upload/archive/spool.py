@@ -13,7 +13,7 @@ import stat
 import tempfile
 from typing import IO, TYPE_CHECKING, Self
 
-from e2b_upload.errors import SpoolError, printable
+from e2b_upload.errors import SourceError, SpoolError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,6 +107,25 @@ class Spool:
             so_far = f"{self.written} bytes of it are"
             doing = f"spooled in {printable(self.folder)} ({so_far})"
             raise _failed(doing, error) from error
+
+    def copy_from(self, stream: IO[bytes]) -> None:
+        """Append all that a stream holds.
+
+        Raises:
+            SourceError: it cannot be read.
+            SpoolError: the disk is full, or failed.
+        """
+        while True:
+            try:
+                piece = stream.read(_COPY_BYTES)
+            except OSError as error:
+                raise SourceError(
+                    f"the archive cannot be read from its stream: {error.strerror}",
+                    hint="Write it to a file, and name that.",
+                ) from error
+            if not piece:
+                break
+            self.write(piece)
 
     def keep(self, path: str | os.PathLike[str]) -> None:
         """Give the archive a name: a file that is there is replaced in one step.

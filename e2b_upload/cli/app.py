@@ -1,21 +1,28 @@
-"""The commands, and the one edge where every error becomes a message and an exit code."""
+"""The commands: each reads its options, has the library do it, and says what came of it."""
 
 import os
-import re
-import select
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
-from types import FrameType
-from typing import Annotated, Any, NoReturn
+from contextlib import AbstractContextManager
+from typing import Annotated, Any
 
 import typer
-from typer.exceptions import TyperException
+from typer.core import TyperCommand, TyperGroup
 
 from e2b_upload import __version__
+from e2b_upload.cli.completion import InstallCompletion, ShowCompletion
+from e2b_upload.cli.inputs import (
+    StandardInput,
+    no_url,
+    read_headers,
+    read_ignore_file,
+    read_output,
+    read_size,
+    read_url,
+    refuse_empty,
+)
 from e2b_upload.cli.options import (
+    SHOWN,
+    ArchiveFile,
     AsJson,
     ColorChoice,
     Compression,
@@ -26,197 +33,70 @@ from e2b_upload.cli.options import (
     FollowSymlinks,
     Headers,
     IgnoreFile,
+    Largest,
+    MaxSize,
     MaxTime,
     Mtime,
     NoIgnore,
     Output,
+    Paths,
     ProgressStyle,
     Quiet,
     Retries,
+    Secrets,
     SpoolDir,
     StallTimeout,
     Threads,
+    Tree,
     Url,
     UrlFile,
     Verbose,
+    WarnSize,
 )
-from e2b_upload.cli.report import SIGNALS, Report, use_color
-from e2b_upload.cli.streams import STDERR, STDOUT, Forgiving, take_over
-from e2b_upload.errors import Interrupted, SpoolError, UploadError, UsageError, printable
+from e2b_upload.cli.report import Report, use_color
+from e2b_upload.errors import UsageError
+from e2b_upload.events import OnEvent, Step
 
 PROGRAM = "e2b-upload"
-GRACE_SECONDS = 0.6
-SHOW_CURSOR = b"\x1b[?25h"
-_MAX_NAME = 11  # characters of what may be a header's name: longer words are shown to nobody
-_MAX_URL_BYTES = 64 * 1024
+STEPS: tuple[Step, ...] = ("collect", "pack", "put")
+
+
+def _plain(param: Any) -> Any:  # noqa: ANN401  (Typer's own Parameter)
+    """Say what is to be given by its name alone, without "str", "bool" and braces."""
+    if param.param_type_name == "argument":
+        param.display_type_rich = lambda ctx: ""  # noqa: ARG005
+        usage = param.metavar + "..." * (param.nargs != 1)
+        param.get_usage_pieces = lambda ctx: [usage]  # noqa: ARG005
+    elif param.is_flag:
+        param.metavar = ""
+    return param
+
+
+class _Command(TyperCommand):
+    def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401
+        params = [_plain(param) for param in super().get_params(ctx)]
+        params[-1].rich_help_panel = SHOWN  # --help, which Typer puts there
+        return params
+
+
+class _Group(TyperGroup):
+    def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401
+        return [_plain(param) for param in super().get_params(ctx)]
+
 
 HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
+    cls=_Group,
     name=PROGRAM,
+    add_completion=False,  # completion.py has a faster one
     context_settings=HELP,
     pretty_exceptions_enable=False,  # its frames would show the URL
     rich_markup_mode="rich",
 )
 
 
-def main() -> NoReturn:
-    """Run the command line on this process's arguments and streams, and exit."""
-    # The end is told by then, or just being told to somebody who does not read.
-    code = run(sys.argv[1:], take_over(), afterwards=lambda number, _: _end(128 + number))
-    # The interpreter takes its handlers away before it ends, and a signal would change the code.
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    sys.exit(code)
-
-
-def run(
-    args: list[str],
-    output: Forgiving | None = None,
-    *,
-    afterwards: Callable[[int, FrameType | None], object] | None = None,
-) -> int:
-    """Run the command line, and return the exit code.
-
-    Every failure ends here: an expected one as a message with what to do next, ^C and its relatives
-    as 128 + the signal's number, anything else as a report of a bug.
-
-    Args:
-        args: without the program's name.
-        output: standard output's file, to see whether it took what was asked for.
-        afterwards: how signals are handled then; by default as before.
-    """
-    # Until the options are read: a wrong one is reported, too.
-    report = Report(as_json="--json" in args, color=use_color("auto", sys.stderr))
-    for word in (*args, os.environ.get("E2B_UPLOAD_URL", "")):
-        report.hide(word)
-    with _signals(report, afterwards):
-        try:
-            return _reported(args, report, output)
-        except Interrupted as error:  # while something else was being told
-            return report.failed(error)
-
-
-def _reported(args: list[str], report: Report, output: Forgiving | None) -> int:
-    try:
-        code = _dispatch(args, report)
-        sys.stdout.flush()
-        if output is not None and output.failure is not None:
-            _lost(output.failure)
-    except (UploadError, Interrupted) as error:
-        return report.failed(error)
-    except MemoryError:
-        hint = "Allow more (ulimit -v, the container's limit), or fewer --threads."
-        return report.failed(SpoolError("there is no memory left", hint=hint))
-    except Exception as error:  # noqa: BLE001  (the edge)
-        return report.crashed(error)
-    return code
-
-
-def _dispatch(args: list[str], report: Report) -> int:
-    if not args:  # a mistake: the help was not asked for
-        with redirect_stdout(sys.stderr):
-            app(["--help"], prog_name=PROGRAM, standalone_mode=False)
-        return UsageError.exit_code
-    command: Any = typer.main.get_command(app)
-    name = PROGRAM
-    # The group has no options that go before a command; to look for them Typer would import
-    # pydantic, which takes a third of the time of `build --help`.
-    if args[0] in command.commands:
-        command, name, args = command.commands[args[0]], f"{PROGRAM} {args[0]}", args[1:]
-    try:
-        return command.main(args, prog_name=name, standalone_mode=False, obj=report) or 0
-    except TyperException as error:
-        hint = f"See {PROGRAM} build --help."
-        message = error.format_message().replace("Value error, ", "")  # pydantic's beginning
-        raise UsageError(printable(message), hint=hint) from None
-
-
-def _lost(failure: OSError) -> None:
-    """Complain about words that were asked for and could not be written."""
-    if not isinstance(failure, BrokenPipeError):  # else nobody wants them any more
-        raise SpoolError(
-            f"standard output cannot be written: {failure.strerror}",
-            hint="What was done is done: only its report is lost.",
-        )
-
-
-@contextmanager
-def _signals(
-    report: Report, afterwards: Callable[[int, FrameType | None], object] | None
-) -> Iterator[None]:
-    """Turn signals into exceptions: all is closed on the way out. A second one ends at once."""
-    stopping = False
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        nonlocal stopping
-        del frame
-        if stopping:
-            report.last_word(Interrupted(signum))
-            _end(128 + signum)
-        stopping = True
-        raise Interrupted(signum)
-
-    # One that is ignored stays so: nohup, and the shell's & in scripts.
-    before = {
-        number: signal.signal(number, stop)
-        for number in SIGNALS
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
-        with _last_resort(report):
-            yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler if afterwards is None else afterwards)
-
-
-@contextmanager
-def _last_resort(report: Report) -> Iterator[None]:
-    """End the process a moment after a signal, where the exception does not.
-
-    Python runs a handler between two steps of the main thread. A name that is being looked up is
-    one step, an exception between taking a lock and holding it (CPython #74174) leaves
-    everybody waiting; a signal just before a call that waits is not seen until it returns; nobody
-    may read what is said. The interpreter's own handler in C writes to a pipe all the same.
-    """
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)  # as signal.set_wakeup_fd asks for
-
-    def watch() -> None:
-        if not (first := os.read(reading, 1)[0]):
-            return
-        if not select.select([reading], [], [], GRACE_SECONDS)[0]:
-            # It may be for somebody to read its words that it waits.
-            telling = threading.Thread(target=report.failed, args=[Interrupted(first)], daemon=True)
-            with suppress(RuntimeError):  # the system has no thread for it
-                telling.start()
-                telling.join(GRACE_SECONDS / 2)
-            _end(128 + first)
-        if second := os.read(reading, 1)[0]:
-            report.last_word(Interrupted(second))
-            _end(128 + second)
-
-    watching = threading.Thread(target=watch, name="last resort", daemon=True)
-    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    with suppress(RuntimeError):  # the system has no thread for it
-        watching.start()
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(before)
-        os.write(writing, b"\0")
-        if watching.ident is not None:
-            watching.join()
-        os.close(writing)
-        os.close(reading)
-
-
-def _end(code: int) -> NoReturn:
-    """End at once: the spool has no name, so nothing is left."""
-    try:
-        if os.isatty(STDERR):
-            os.write(STDERR, SHOW_CURSOR)  # a bar hides it
-    finally:
-        os._exit(code)
+def _examples(*commands: str) -> str:
+    return "\n".join(["[bold]Examples[/bold]", *(f"$ {PROGRAM} {line}" for line in commands)])
 
 
 def _version(value: bool) -> None:  # noqa: FBT001  (Typer's callback)
@@ -225,22 +105,36 @@ def _version(value: bool) -> None:  # noqa: FBT001  (Typer's callback)
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(
+    epilog=_examples(
+        'build ./ctx --url "$PRESIGNED_PUT_URL"',
+        "ls ./ctx --largest 10",
+        "explain ./ctx node_modules/left-pad",
+    )
+)
 def root(
     version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
     ] = False,
+    show_completion: ShowCompletion = None,
+    install_completion: InstallCompletion = None,
 ) -> None:
     """Pack a build context by .dockerignore, and PUT it to a presigned URL."""
 
 
 @app.command(
+    cls=_Command,
     context_settings=HELP,
     help="Pack CONTEXT and PUT it to a presigned URL.\n\n"
     "The files are chosen by CONTEXT/.dockerignore as Docker chooses them. The archive waits in "
     "a file without a name, which nothing leaves behind, and goes out with one exact "
-    'Content-Length.\n\n    e2b-upload build ./ctx --url "$PRESIGNED_PUT_URL"',
+    "Content-Length.",
+    epilog=_examples(
+        'build ./ctx --url "$PRESIGNED_PUT_URL"',
+        "build ./ctx --url-file url.txt --json | jq -r .archive.sha256",
+        "build ./ctx --dry-run -o ctx.tar.gz",
+    ),
 )
 def build(
     ctx: typer.Context,
@@ -252,11 +146,14 @@ def build(
     connect_timeout: ConnectTimeout = None,
     stall_timeout: StallTimeout = None,
     max_time: MaxTime = None,
+    max_size: MaxSize = None,
     dry_run: DryRun = False,
     ignore_file: IgnoreFile = None,
     no_ignore: NoIgnore = False,
     exclude: Exclude = None,
     follow_symlinks: FollowSymlinks = False,
+    secrets: Secrets = "warn",
+    warn_size: WarnSize = "100MB",
     compression: Compression = "default",
     threads: Threads = None,
     mtime: Mtime = None,
@@ -268,66 +165,43 @@ def build(
     color: ColorChoice = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Read the options, and have the pipeline do it."""
-    report: Report = ctx.obj
-    report.as_json, report.quiet, report.verbose = as_json, quiet, verbose
-    report.color = use_color(color, sys.stderr)
-    if quiet and verbose:
-        raise UsageError("-q and -v exclude each other", hint="Choose one.")
-    if no_ignore and ignore_file is not None and _given(ctx, "ignore_file"):
-        raise UsageError("--no-ignore and --ignore-file exclude each other", hint="Choose one.")
-    if output is not None and _is_standard_output(output):
-        output = "-"  # not a file to replace: others may write there, too
-    if output == "-" and as_json:
-        raise UsageError(
-            "-o - and --json exclude each other: both write to standard output",
-            hint="Keep the archive in a file: -o FILE.",
-        )
-    target = _read_url(url if _given(ctx, "url") or url_file is None else None, url_file)
+    """Collect, pack and put."""
+    report = _report(ctx, quiet=quiet, verbose=verbose, color=color, as_json=as_json)
+    stdin = StandardInput()
+    source = read_ignore_file(ctx, stdin, ignore_file, no_ignore=no_ignore)
+    kept = read_output(output, as_json=as_json)
+    target = read_url(ctx, stdin, url, url_file)
     report.hide(target or "")
     if target is None and not dry_run:
-        raise UsageError(
-            "there is no URL to put to",
-            hint="Pass --url URL, --url - or --url-file FILE, set E2B_UPLOAD_URL, or --dry-run.",
-        )
-    for name, value in {
-        "-o": output,
-        "--spool-dir": spool_dir,
-        "--ignore-file": ignore_file,
-    }.items():
-        if value == "":
-            raise UsageError(
-                f"{name} is empty", hint="Was the variable set? Leave it out, or name a file."
-            )
-    if output == "-" and sys.stdout.isatty():
-        raise UsageError(
-            "the archive would be written to the terminal", hint="Redirect it, or name a file."
-        )
+        raise no_url("--dry-run")
+    upload = _given(
+        headers=read_headers(header or []),
+        retries=retries,
+        connect_timeout=connect_timeout,
+        stall_timeout=stall_timeout,
+        max_time=max_time,
+        max_size=read_size("--max-size", max_size),
+    )
+    refuse_empty("--spool-dir", spool_dir)
+    limit = read_size("--warn-size", warn_size)
     from e2b_upload import pipeline
-    from e2b_upload.cli.progress import watch
-    from e2b_upload.transfer.retry import CONNECT_TIMEOUT, RETRIES, STALL_TIMEOUT
 
-    style = progress
-    if style == "auto":
-        style = "bar" if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else "plain"
-    with watch(report, style) as on_event:
+    style = _style(progress)
+    with _watch(report, style, STEPS[:2] if dry_run else STEPS) as on_event:
         receipt = pipeline.build(
             context,
             target,
-            ignore_file=None if no_ignore else ignore_file,
-            no_ignore=no_ignore,
+            **source,
             exclude=exclude or (),
             follow_symlinks=follow_symlinks,
+            secrets=secrets,
+            warn_size=limit or None,
             compression=compression,
             threads=threads,
             mtime=mtime,
             spool_dir=spool_dir,
-            output=open(STDOUT, "wb", closefd=False) if output == "-" else output,  # noqa: SIM115
-            headers=_read_headers(header or []),
-            retries=RETRIES if retries is None else retries,
-            connect_timeout=CONNECT_TIMEOUT if connect_timeout is None else connect_timeout,
-            stall_timeout=STALL_TIMEOUT if stall_timeout is None else stall_timeout,
-            max_time=max_time,
+            output=kept,
+            **upload,
             dry_run=dry_run,
             count_first=style == "bar" and not quiet,
             on_event=on_event,
@@ -335,60 +209,221 @@ def build(
     report.done(receipt, "dry-run" if dry_run else "uploaded")
 
 
-def _given(ctx: typer.Context, option: str) -> bool:
-    """Whether an option stands on the command line, not only in the environment."""
-    source = ctx.get_parameter_source(option)
-    return source is not None and source.name == "COMMANDLINE"
+@app.command(
+    cls=_Command,
+    context_settings=HELP,
+    help="Pack CONTEXT into a file.\n\n"
+    "The same files give the same bytes. A FILE that is there is replaced only by a whole archive.",
+    epilog=_examples("pack ./ctx -o ctx.tar.gz", "pack ./ctx -o - | tar -tz"),
+)
+def pack(
+    ctx: typer.Context,
+    context: Context,
+    output: Output = None,
+    ignore_file: IgnoreFile = None,
+    no_ignore: NoIgnore = False,
+    exclude: Exclude = None,
+    follow_symlinks: FollowSymlinks = False,
+    secrets: Secrets = "warn",
+    warn_size: WarnSize = "100MB",
+    compression: Compression = "default",
+    threads: Threads = None,
+    mtime: Mtime = None,
+    spool_dir: SpoolDir = None,
+    progress: ProgressStyle = "auto",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    color: ColorChoice = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Collect and pack."""
+    report = _report(ctx, quiet=quiet, verbose=verbose, color=color, as_json=as_json)
+    if output is None:
+        raise UsageError("there is no file to pack into", hint="Pass -o FILE, or -o - to pipe it.")
+    source = read_ignore_file(ctx, StandardInput(), ignore_file, no_ignore=no_ignore)
+    kept = read_output(output, as_json=as_json)
+    refuse_empty("--spool-dir", spool_dir)
+    limit = read_size("--warn-size", warn_size)
+    from e2b_upload import pipeline
 
-
-def _is_standard_output(output: str) -> bool:
-    if output == "-":
-        return True
-    try:
-        same = os.path.samestat(os.stat(output), os.fstat(STDOUT))
-        return same and not os.path.samefile(output, os.devnull)
-    except OSError:
-        return False
-
-
-def _read_url(url: str | None, url_file: str | None) -> str | None:
-    if url is not None and url_file is not None:
-        raise UsageError("--url and --url-file exclude each other", hint="Choose one.")
-    if url_file is None and url != "-":
-        return url
-    where = "standard input" if url_file in {None, "-"} else printable(str(url_file))
-    try:
-        if url_file in {None, "-"}:
-            # A person ends a line, not the file.
-            with suppress(OSError, ValueError):
-                os.set_blocking(sys.stdin.fileno(), True)  # a parent may have left it otherwise
-            read = sys.stdin.buffer.readline if sys.stdin.isatty() else sys.stdin.buffer.read
-            text = read(_MAX_URL_BYTES + 1)
-        else:
-            with open(str(url_file), "rb") as file:
-                text = file.read(_MAX_URL_BYTES + 1)
-    except OSError as error:
-        raise UsageError(
-            f"the URL cannot be read from {where}: {error.strerror}",
-            hint="Name a file that holds the URL and nothing else.",
-        ) from error
-    if len(text) > _MAX_URL_BYTES:
-        raise UsageError(
-            f"the URL is longer than {_MAX_URL_BYTES} bytes", hint="Is it the right file?"
+    style = _style(progress)
+    with _watch(report, style, STEPS[:2]) as on_event:
+        # Not pipeline.pack, which returns the archive alone: the receipt tells the times, too.
+        receipt = pipeline.build(
+            context,
+            None,
+            **source,
+            exclude=exclude or (),
+            follow_symlinks=follow_symlinks,
+            secrets=secrets,
+            warn_size=limit or None,
+            compression=compression,
+            threads=threads,
+            mtime=mtime,
+            spool_dir=spool_dir,
+            output=kept,
+            dry_run=True,
+            count_first=style == "bar" and not quiet,
+            on_event=on_event,
         )
-    return text.decode("utf-8-sig", "replace")
+    report.done(receipt, "packed")
 
 
-def _read_headers(lines: list[str]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if not colon:  # no more of it is shown: it may be a token
-            name = re.split("[ =]", line, maxsplit=1)[0]
-            is_token = name == line and len(name) > _MAX_NAME  # and no name at all
-            shown = "a header" if is_token else f"the header '{printable(name)}'"
-            raise UsageError(f"{shown} has no value", hint="Write -H 'Name: value'.")
-        if name.lower() in map(str.lower, headers):
-            raise UsageError(f"the header {printable(name)} is given twice", hint="Give it once.")
-        headers[name] = value
-    return headers
+@app.command(
+    cls=_Command,
+    context_settings=HELP,
+    help="PUT an archive that exists to a presigned URL.\n\n"
+    "The way to go on with a fresh URL, without packing again.",
+    epilog=_examples(
+        'put ctx.tar.gz --url "$PRESIGNED_PUT_URL"',
+        "pack ./ctx -o - | e2b-upload put - --url-file url.txt",
+    ),
+)
+def put(
+    ctx: typer.Context,
+    file: ArchiveFile,
+    url: Url = None,
+    url_file: UrlFile = None,
+    header: Headers = None,
+    retries: Retries = None,
+    connect_timeout: ConnectTimeout = None,
+    stall_timeout: StallTimeout = None,
+    max_time: MaxTime = None,
+    max_size: MaxSize = None,
+    spool_dir: SpoolDir = None,
+    progress: ProgressStyle = "auto",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    color: ColorChoice = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Put."""
+    report = _report(ctx, quiet=quiet, verbose=verbose, color=color, as_json=as_json)
+    stdin = StandardInput()
+    archive = stdin.take("FILE") if file == "-" else file
+    target = read_url(ctx, stdin, url, url_file)
+    report.hide(target or "")
+    if target is None:
+        raise no_url()
+    upload = _given(
+        headers=read_headers(header or []),
+        retries=retries,
+        connect_timeout=connect_timeout,
+        stall_timeout=stall_timeout,
+        max_time=max_time,
+        max_size=read_size("--max-size", max_size),
+    )
+    refuse_empty("--spool-dir", spool_dir)
+    from e2b_upload import pipeline
+
+    with _watch(report, _style(progress), STEPS[2:]) as on_event:
+        receipt = pipeline.put(archive, target, **upload, spool_dir=spool_dir, on_event=on_event)
+    report.done(receipt, "uploaded")
+
+
+@app.command(
+    cls=_Command,
+    context_settings=HELP,
+    help="List what would be sent of CONTEXT, with sizes.",
+    epilog=_examples("ls ./ctx", "ls ./ctx --largest 10", "ls ./ctx --json | jq .content_bytes"),
+)
+def ls(
+    ctx: typer.Context,
+    context: Context,
+    largest: Largest = None,
+    tree: Tree = False,
+    ignore_file: IgnoreFile = None,
+    no_ignore: NoIgnore = False,
+    exclude: Exclude = None,
+    follow_symlinks: FollowSymlinks = False,
+    secrets: Secrets = "warn",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    color: ColorChoice = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Collect, and show it."""
+    report = _report(ctx, quiet=quiet, verbose=verbose, color=color, as_json=as_json)
+    if tree and (as_json or largest is not None):
+        other = "--json" if as_json else "--largest"
+        raise UsageError(f"--tree and {other} exclude each other", hint="Choose one.")
+    source = read_ignore_file(ctx, StandardInput(), ignore_file, no_ignore=no_ignore)
+    from e2b_upload import pipeline
+    from e2b_upload.cli.listing import list_entries
+
+    with _watch(report, "none") as on_event:
+        entries = pipeline.collect(
+            context,
+            **source,
+            exclude=exclude or (),
+            follow_symlinks=follow_symlinks,
+            secrets=secrets,
+            on_event=on_event,
+        )
+        list_entries(entries, report, context, largest=largest, tree=tree)
+
+
+@app.command(
+    cls=_Command,
+    context_settings=HELP,
+    help="Say of each PATH whether it is part of CONTEXT, and which pattern decided.\n\n"
+    "A line a path: kept or excluded; file, line and pattern; the path.",
+    epilog=_examples("explain ./ctx src/app.py", "explain ./ctx - < paths.txt"),
+)
+def explain(
+    ctx: typer.Context,
+    context: Context,
+    paths: Paths,
+    ignore_file: IgnoreFile = None,
+    no_ignore: NoIgnore = False,
+    exclude: Exclude = None,
+    follow_symlinks: FollowSymlinks = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    color: ColorChoice = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Ask the rules."""
+    report = _report(ctx, quiet=quiet, verbose=verbose, color=color, as_json=as_json)
+    stdin = StandardInput()
+    source = read_ignore_file(ctx, stdin, ignore_file, no_ignore=no_ignore)
+    named = [each for path in paths for each in (stdin.lines("PATH") if path == "-" else [path])]
+    from e2b_upload import pipeline
+    from e2b_upload.cli.listing import show_decisions
+
+    decisions = pipeline.explain(
+        context, named, **source, exclude=exclude or (), follow_symlinks=follow_symlinks
+    )
+    show_decisions(decisions, report)
+
+
+def _report(
+    ctx: typer.Context, *, quiet: bool, verbose: bool, color: ColorChoice, as_json: bool
+) -> Report:
+    report: Report = ctx.obj
+    report.as_json, report.quiet, report.verbose = as_json, quiet, verbose
+    report.color = use_color(color, sys.stderr)
+    if quiet and verbose:
+        raise UsageError("-q and -v exclude each other", hint="Choose one.")
+    return report
+
+
+def _given(**options: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return the options that were given: for the others the library has its own defaults."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _style(progress: ProgressStyle) -> Any:  # noqa: ANN401
+    if progress == "auto":
+        return "bar" if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else "plain"
+    return progress
+
+
+def _watch(
+    report: Report,
+    style: Any,  # noqa: ANN401
+    steps: tuple[Step, ...] = (),
+) -> AbstractContextManager[OnEvent]:
+    from e2b_upload.cli.progress import watch
+
+    return watch(report, style, steps)

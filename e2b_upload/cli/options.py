@@ -1,179 +1,262 @@
-"""The options, each once: what it is called, what it means, and its environment variable."""
+"""The options, each once: what it is called, what it means, and its environment variable.
 
-from typing import Annotated, Literal, TypeAlias
+Where the library has a default, it stands there alone: here it is told in words.
+"""
+
+from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
 SOURCE, ARCHIVE, UPLOAD, SHOWN = "What to send", "The archive", "The upload", "What is shown"
+LISTING = "The listing"
+
+
+def _option(panel: str, *names: str, help: str, **more: Any) -> Any:  # noqa: A002, ANN401
+    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
+
 
 Context: TypeAlias = Annotated[
     str, typer.Argument(metavar="CONTEXT", help="The folder to send.", show_default=False)
 ]
-Url: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        envvar="E2B_UPLOAD_URL",
-        help="The presigned PUT URL; - reads it from standard input.",
-        rich_help_panel=UPLOAD,
+ArchiveFile: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE",
+        help="The archive to send; - is standard input, which is spooled first.",
+        show_default=False,
     ),
 ]
-UrlFile: TypeAlias = Annotated[
-    str | None,
-    typer.Option(metavar="FILE", help="Read the URL from a file.", rich_help_panel=UPLOAD),
-]
-Headers: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        "-H",
-        "--header",
-        metavar="'NAME: VALUE'",
-        help="Send this header with the PUT. May be repeated.",
-        rich_help_panel=UPLOAD,
+Paths: TypeAlias = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PATH",
+        help="Taken from CONTEXT, and need not be there; - reads paths from standard input, one a "
+        "line.",
+        show_default=False,
     ),
 ]
-# The library's own defaults stand, and are told in words: they have one place.
-Retries: TypeAlias = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        envvar="E2B_UPLOAD_RETRIES",
-        min=0,
-        max=1000,
-        help="Further attempts where one may help. Default: 4.",
-        rich_help_panel=UPLOAD,
-    ),
-]
-ConnectTimeout: TypeAlias = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SECONDS",
-        envvar="E2B_UPLOAD_CONNECT_TIMEOUT",
-        help="Wait so long for a connection. Default: 10.",
-        rich_help_panel=UPLOAD,
-    ),
-]
-StallTimeout: TypeAlias = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SECONDS",
-        envvar="E2B_UPLOAD_STALL_TIMEOUT",
-        help="Give an attempt up when no byte moves for so long, waiting for the answer included. "
-        "Default: 60.",
-        rich_help_panel=UPLOAD,
-    ),
-]
-MaxTime: TypeAlias = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SECONDS",
-        envvar="E2B_UPLOAD_MAX_TIME",
-        help="The upload, with all attempts and waits, takes no longer. Default: any time.",
-        rich_help_panel=UPLOAD,
-    ),
-]
-DryRun: TypeAlias = Annotated[
-    bool, typer.Option("--dry-run", help="Do all but the PUT.", rich_help_panel=UPLOAD)
-]
+
 IgnoreFile: TypeAlias = Annotated[
     str | None,
-    typer.Option(
+    _option(
+        SOURCE,
+        "--ignore-file",
         metavar="FILE",
         envvar="E2B_UPLOAD_IGNORE_FILE",
-        help="Read this instead of CONTEXT/.dockerignore.",
-        rich_help_panel=SOURCE,
+        help="Read this instead of CONTEXT/.dockerignore; - is standard input.",
     ),
 ]
-NoIgnore: TypeAlias = Annotated[
-    bool, typer.Option("--no-ignore", help="Read no ignore file.", rich_help_panel=SOURCE)
-]
+NoIgnore: TypeAlias = Annotated[bool, _option(SOURCE, "--no-ignore", help="Read no ignore file.")]
 Exclude: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option(
+    _option(
+        SOURCE,
         "-x",
         "--exclude",
         metavar="PATTERN",
         help="Exclude this, after the ignore file's patterns. May be repeated.",
-        rich_help_panel=SOURCE,
     ),
 ]
 FollowSymlinks: TypeAlias = Annotated[
     bool,
-    typer.Option("--follow-symlinks", help="Send what links point to.", rich_help_panel=SOURCE),
+    _option(SOURCE, "--follow-symlinks", help="Send what links point to. Default: the links."),
 ]
+Secrets: TypeAlias = Annotated[
+    Literal["warn", "deny", "off"],
+    _option(
+        SOURCE,
+        "--secrets",
+        metavar="WHAT",
+        envvar="E2B_UPLOAD_SECRETS",
+        help="Files that look like credentials: warn of them, deny (exit 3), or off.",
+    ),
+]
+WarnSize: TypeAlias = Annotated[
+    str,
+    _option(
+        SOURCE,
+        "--warn-size",
+        metavar="SIZE",
+        envvar="E2B_UPLOAD_WARN_SIZE",
+        help="Name what is heaviest where there is more content than that; 0 never does.",
+    ),
+]
+
 Compression: TypeAlias = Annotated[
     Literal["fast", "default", "small", "none"],
-    typer.Option(
+    _option(
+        ARCHIVE,
+        "--compression",
+        metavar="LEVEL",
         envvar="E2B_UPLOAD_COMPRESSION",
-        help="How hard to compress; none is a plain tar.",
-        rich_help_panel=ARCHIVE,
+        help="fast, default, small, or none for a plain tar.",
     ),
 ]
 Threads: TypeAlias = Annotated[
     int | None,
-    typer.Option(
+    _option(
+        ARCHIVE,
+        "--threads",
         metavar="N",
         envvar="E2B_UPLOAD_THREADS",
         min=1,
         max=64,
         help="How many threads compress. Default: what the usable cores are worth.",
-        rich_help_panel=ARCHIVE,
     ),
 ]
 Mtime: TypeAlias = Annotated[
     int | None,
-    typer.Option(
+    _option(
+        ARCHIVE,
+        "--mtime",
         metavar="EPOCH",
         envvar="SOURCE_DATE_EPOCH",
         min=0,
         help="No time in the archive is later than this, in seconds since 1970.",
-        rich_help_panel=ARCHIVE,
     ),
 ]
 SpoolDir: TypeAlias = Annotated[
     str | None,
-    typer.Option(
+    _option(
+        ARCHIVE,
+        "--spool-dir",
         metavar="DIR",
         envvar="E2B_UPLOAD_SPOOL_DIR",
         help="Where the archive waits. Default: TMPDIR, else a folder on a disk.",
-        rich_help_panel=ARCHIVE,
     ),
 ]
 Output: TypeAlias = Annotated[
     str | None,
-    typer.Option(
+    _option(
+        ARCHIVE,
         "-o",
         "--output",
         metavar="FILE",
-        help="Also keep the archive here; - is standard output.",
-        rich_help_panel=ARCHIVE,
+        help="Keep the archive here; - is standard output.",
     ),
 ]
+
+Url: TypeAlias = Annotated[
+    str | None,
+    _option(
+        UPLOAD,
+        "--url",
+        metavar="URL",
+        envvar="E2B_UPLOAD_URL",
+        help="The presigned PUT URL; - reads it from standard input.",
+    ),
+]
+UrlFile: TypeAlias = Annotated[
+    str | None, _option(UPLOAD, "--url-file", metavar="FILE", help="Read the URL from a file.")
+]
+Headers: TypeAlias = Annotated[
+    list[str] | None,
+    _option(
+        UPLOAD,
+        "-H",
+        "--header",
+        metavar="'NAME: VALUE'",
+        help="Send this header with the PUT. May be repeated.",
+    ),
+]
+Retries: TypeAlias = Annotated[
+    int | None,
+    _option(
+        UPLOAD,
+        "--retries",
+        metavar="N",
+        envvar="E2B_UPLOAD_RETRIES",
+        min=0,
+        max=1000,
+        help="Further attempts where one may help. Default: 4.",
+    ),
+]
+ConnectTimeout: TypeAlias = Annotated[
+    float | None,
+    _option(
+        UPLOAD,
+        "--connect-timeout",
+        metavar="SECONDS",
+        envvar="E2B_UPLOAD_CONNECT_TIMEOUT",
+        help="Wait so long for a connection. Default: 10.",
+    ),
+]
+StallTimeout: TypeAlias = Annotated[
+    float | None,
+    _option(
+        UPLOAD,
+        "--stall-timeout",
+        metavar="SECONDS",
+        envvar="E2B_UPLOAD_STALL_TIMEOUT",
+        help="Give an attempt up when no byte moves for so long, waiting for the answer included. "
+        "Default: 60.",
+    ),
+]
+MaxTime: TypeAlias = Annotated[
+    float | None,
+    _option(
+        UPLOAD,
+        "--max-time",
+        metavar="SECONDS",
+        envvar="E2B_UPLOAD_MAX_TIME",
+        help="The upload, with all attempts and waits, takes no longer. Default: any time.",
+    ),
+]
+MaxSize: TypeAlias = Annotated[
+    str | None,
+    _option(
+        UPLOAD,
+        "--max-size",
+        metavar="SIZE",
+        envvar="E2B_UPLOAD_MAX_SIZE",
+        help="Send no larger archive: 500MB, 2GiB. Default: what the store takes, where the URL "
+        "tells.",
+    ),
+]
+DryRun: TypeAlias = Annotated[bool, _option(UPLOAD, "--dry-run", help="Do all but the PUT.")]
+
+Largest: TypeAlias = Annotated[
+    int | None,
+    _option(
+        LISTING,
+        "--largest",
+        metavar="N",
+        min=1,
+        help="Only the N folders and files that hold the most.",
+    ),
+]
+Tree: TypeAlias = Annotated[
+    bool, _option(LISTING, "--tree", help="As a tree, with what each folder holds.")
+]
+
 ProgressStyle: TypeAlias = Annotated[
     Literal["auto", "bar", "plain", "none"],
-    typer.Option(
+    _option(
+        SHOWN,
+        "--progress",
+        metavar="STYLE",
         envvar="E2B_UPLOAD_PROGRESS",
-        help="A bar, plain lines or nothing; auto is a bar on a terminal.",
-        rich_help_panel=SHOWN,
+        help="bar, plain (lines) or none; auto is a bar on a terminal.",
     ),
 ]
-Quiet: TypeAlias = Annotated[
-    bool, typer.Option("-q", "--quiet", help="Errors only.", rich_help_panel=SHOWN)
-]
+Quiet: TypeAlias = Annotated[bool, _option(SHOWN, "-q", "--quiet", help="Errors only.")]
 Verbose: TypeAlias = Annotated[
-    bool, typer.Option("-v", "--verbose", help="More lines.", rich_help_panel=SHOWN)
+    bool, _option(SHOWN, "-v", "--verbose", help="More lines: digests, times, the answer.")
 ]
 ColorChoice: TypeAlias = Annotated[
     Literal["auto", "always", "never"],
-    typer.Option(
-        help="Colour messages; auto heeds NO_COLOR and FORCE_COLOR.", rich_help_panel=SHOWN
+    _option(
+        SHOWN,
+        "--color",
+        metavar="WHEN",
+        help="auto, always or never; auto heeds NO_COLOR and FORCE_COLOR.",
     ),
 ]
 AsJson: TypeAlias = Annotated[
     bool,
-    typer.Option(
+    _option(
+        SHOWN,
         "--json",
         help="One JSON object on standard output, on success and on failure.",
-        rich_help_panel=SHOWN,
     ),
 ]

@@ -6,13 +6,15 @@ import json
 import os
 import platform
 import select
+import shutil
 import signal
 import sys
 import traceback
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 
 from e2b_upload import __version__
+from e2b_upload.cli import github
 from e2b_upload.cli.streams import STDOUT
 from e2b_upload.errors import printable
 
@@ -32,7 +34,7 @@ def size(count: int) -> str:
     """Return bytes as a person reads them: ``1.2 MB``, powers of 1,000."""
     from rich.filesize import decimal
 
-    return decimal(count)
+    return f"{count} B" if count < 1000 else decimal(count)  # noqa: PLR2004
 
 
 def duration(seconds: float) -> str:
@@ -81,6 +83,21 @@ class Report:
 
             self._secrets |= secrets_of(word)
 
+    def print_object(self, value: dict[str, Any]) -> None:
+        """Print the one object; a signal that comes after it does not bring another."""
+        if not self._told:
+            # Not between the two: a second signal would end it without the object.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+            self._told = True
+            print(github.harmless_json(json.dumps(value)), flush=True)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def copy(self, text: IO[str]) -> None:
+        """Print the one object from a file, which may be long: a signal may break it off."""
+        self._told = True
+        shutil.copyfileobj(text, sys.stdout)
+        sys.stdout.flush()
+
     def line(self, text: str) -> None:
         """Say something on standard error, unless asked to be quiet."""
         if not self.quiet:
@@ -98,11 +115,15 @@ class Report:
 
     def done(self, receipt: Receipt, status: str) -> None:
         """Say what came of it."""
+        told = _as_json(receipt, status)
         if self.as_json:
-            self._object(_as_json(receipt, status))
+            self.print_object(told)
+        github.summarize(told)
         archive = receipt.archive
-        files = "1 file" if archive.files == 1 else f"{archive.files} files"
-        packed = f"{size(archive.bytes)} from {files} of {size(archive.content_bytes or 0)}"
+        packed = size(archive.bytes)
+        if archive.files is not None:  # not of an archive of somebody else's making
+            files = "1 file" if archive.files == 1 else f"{archive.files:,} files"
+            packed += f" from {files} of {size(archive.content_bytes or 0)}"
         seconds = receipt.seconds
         took = duration(seconds.collect + seconds.pack + seconds.put)
         where, speed = "", ""
@@ -112,9 +133,17 @@ class Report:
         if not self.quiet:
             self._say(f"{packed}{where} in {took}{speed}", status, _GREEN)
         self.detail(f"sha256 {archive.sha256}, md5 {archive.md5}")
-        self.detail(f"packed in {duration(seconds.pack)}, put in {duration(seconds.put)}")
+        if archive.files is not None:
+            self.detail(f"packed in {duration(seconds.pack)}")
         if receipt.http_status is not None:
-            self.detail(f"the store answered {receipt.http_status}")
+            tries = "1 attempt" if receipt.attempts == 1 else f"{receipt.attempts} attempts"
+            proof = (
+                f"verified by {receipt.verified}" if receipt.verified else "which proves nothing"
+            )
+            self.detail(
+                f"put in {duration(seconds.put)} and {tries}; the store answered "
+                f"{receipt.http_status}, {proof}"
+            )
 
     def failed(self, error: UploadError | Interrupted) -> int:
         """Say what went wrong and what to do next; return the exit code."""
@@ -126,6 +155,7 @@ class Report:
         self._say(message, "error", _RED)
         if hint:
             self._say(f"  {hint}")
+        github.annotate("error", f"{message}\n{hint}".rstrip())
         return error.exit_code
 
     def crashed(self, error: BaseException) -> int:
@@ -138,6 +168,7 @@ class Report:
         system = f"Python {platform.python_version()}, {platform.platform()}"
         for line in (*told.rstrip().split("\n"), f"e2b-upload {__version__}, {system}", hint):
             self._say("  " + printable(line))
+        github.annotate("error", f"{message}\n{hint}")
         return EXIT_BUG
 
     def last_word(self, error: Interrupted) -> None:
@@ -150,8 +181,10 @@ class Report:
     def _failure(
         self, kind: str, message: str, hint: str, exit_code: int, **answered: object
     ) -> None:
+        told = _as_failure(kind, message, hint, exit_code, **answered)
         if self.as_json:
-            self._object(_as_failure(kind, message, hint, exit_code, **answered))
+            self.print_object(told)
+        github.summarize(told)
 
     def _redact(self, text: str) -> str:
         from e2b_upload.transfer.redaction import redact
@@ -163,16 +196,7 @@ class Report:
             label = f"{style}{label}{_BOLD_END}: "
         elif label:
             label += ": "
-        print(f"{label}{text}", file=sys.stderr, flush=True)
-
-    def _object(self, value: dict[str, Any]) -> None:
-        """Print the one object; a signal that comes after it does not bring another."""
-        if not self._told:
-            # Not between the two: a second signal would end it without the object.
-            mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-            self._told = True
-            print(json.dumps(value), flush=True)
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        print(github.harmless(f"{label}{text}"), file=sys.stderr, flush=True)
 
 
 def _as_failure(

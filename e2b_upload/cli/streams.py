@@ -42,6 +42,11 @@ class Forgiving(io.FileIO):
         return size
 
 
+def is_read(stream: TextIO) -> bool:
+    """Whether somebody may still read what is written: no error has been met so far."""
+    return getattr(getattr(stream, "buffer", None), "failure", None) is None
+
+
 def take_over() -> Forgiving:
     """Make the standard streams safe to use, and return standard output's file.
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import stat as s
 from collections import Counter
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from contextlib import nullcontext
+from typing import IO, TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from e2b_upload.context.dockerignore import MAX_FILE_BYTES, Rule, Rules, read
 from e2b_upload.context.problems import Problem
@@ -20,6 +21,7 @@ from e2b_upload.events import LeftOut
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from e2b_upload.context.dockerignore import Matched
     from e2b_upload.context.root import Root
@@ -60,7 +62,7 @@ class Entry(NamedTuple):
 def read_rules(
     root: Root,
     *,
-    ignore_file: str | os.PathLike[str] | None = None,
+    ignore_file: str | os.PathLike[str] | IO[bytes] | None = None,
     no_ignore: bool = False,
     exclude: Iterable[str] = (),
 ) -> Rules:
@@ -68,7 +70,8 @@ def read_rules(
 
     Args:
         root: the context.
-        ignore_file: read instead of the context's ``.dockerignore``, which may be missing.
+        ignore_file: read instead of the context's ``.dockerignore``, which may be missing: a path,
+            or a file open for reading bytes, whose rules' source is ``-``.
         no_ignore: read no ignore file at all.
         exclude: patterns after the file's.
 
@@ -78,9 +81,7 @@ def read_rules(
     """
     rules: list[Rule] = []
     if not no_ignore:
-        text = _read_ignore_file(root, ignore_file)
-        name = DEFAULT_IGNORE_FILE if ignore_file is None else os.fspath(ignore_file)
-        rules.extend(read(text, name))
+        rules.extend(read(*_read_ignore_file(root, ignore_file)))
     for position, pattern in enumerate(exclude, start=1):
         stripped = pattern.strip()
         if not stripped:
@@ -92,33 +93,31 @@ def read_rules(
     return Rules(rules)
 
 
-def _read_ignore_file(root: Root, ignore_file: str | os.PathLike[str] | None) -> bytes:
-    shown = (
-        root.shown(DEFAULT_IGNORE_FILE)
-        if ignore_file is None
-        else printable(os.fspath(ignore_file))
-    )
+def _read_ignore_file(
+    root: Root, ignore_file: str | os.PathLike[str] | IO[bytes] | None
+) -> tuple[bytes, str]:
+    """Return the text of an ignore file, and its name as the source of rules."""
+    name, shown = DEFAULT_IGNORE_FILE, root.shown(DEFAULT_IGNORE_FILE)
+    opened: AbstractContextManager[IO[bytes]]
     try:
-        descriptor = (
-            root.open_ignore_file(DEFAULT_IGNORE_FILE)
-            if ignore_file is None
-            else os.open(ignore_file, os.O_RDONLY | os.O_CLOEXEC)
-        )
+        if ignore_file is None:
+            opened = open(root.open_ignore_file(name), "rb")  # noqa: SIM115  (closed below)
+        elif isinstance(ignore_file, (str, os.PathLike)):
+            name = os.fspath(ignore_file)
+            shown = printable(name)
+            opened = open(name, "rb")  # noqa: SIM115
+        else:
+            name = shown = "-"
+            opened = nullcontext(ignore_file)
+        with opened as file:
+            text = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         if ignore_file is None:
-            return b""
+            return b"", name
         raise UsageError(
             f"the ignore file {shown} does not exist",
             hint="The path is taken from the working folder, not from the context.",
         ) from None
-    except OSError as error:
-        raise SourceError(
-            f"the ignore file {shown} cannot be read: {error.strerror}",
-            hint="Make it readable, or pass --no-ignore.",
-        ) from error
-    try:
-        with open(descriptor, "rb") as file:
-            text = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise SourceError(
             f"the ignore file {shown} cannot be read: {error.strerror}",
@@ -129,7 +128,7 @@ def _read_ignore_file(root: Root, ignore_file: str | os.PathLike[str] | None) ->
             f"the ignore file {shown} is larger than {MAX_FILE_BYTES} bytes",
             hint="Is it the right file? Fewer and wider patterns say the same.",
         )
-    return text
+    return text, name
 
 
 def walk(

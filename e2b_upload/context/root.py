@@ -156,6 +156,13 @@ class Root:
             os.close(at)
         return frozenset(parents)
 
+    def is_at(self, path: str) -> bool:
+        """Whether a path, of any folder, leads to the context."""
+        try:
+            return os.path.samefile(_to_system(path), self._base)
+        except OSError:
+            return False
+
     def enter(self, path: str) -> tuple[list[str], os.stat_result]:
         """Open a directory in the last one that was entered; return its names, sorted.
 
@@ -249,6 +256,18 @@ class Root:
             return os.open(_to_system(name), self._file_flags, dir_fd=self._at)
         with self._reach(folder) as at:
             return os.open(_to_system(name), self._file_flags, dir_fd=at)
+
+    def look(self, path: str) -> os.stat_result | None:
+        """Return what a path is, whichever folder was entered last; None where nothing is there."""
+        folder, _, name = path.rpartition("/")
+        try:
+            with self._reach(folder) as at:
+                if self.follow_symlinks:
+                    with suppress(OSError):  # a link that dangles stays one
+                        return os.stat(_to_system(name), dir_fd=at)
+                return os.lstat(_to_system(name), dir_fd=at)
+        except (OSError, ValueError):
+            return None
 
     def open_ignore_file(self, name: str) -> int:
         """Return a descriptor of a regular file in the context, through a link if it is one.

@@ -175,17 +175,31 @@ def check_terms(terms: Terms, url: PresignedUrl, headers: Mapping[str, str], *, 
     _check_headers(terms, url, headers)
 
 
-def check_size(terms: Terms, url: PresignedUrl, size: int) -> None:
-    """Refuse an archive that is larger than the store takes in one PUT.
+def check_size(terms: Terms, url: PresignedUrl, size: int, max_size: int | None = None) -> None:
+    """Refuse an archive that is larger than the store takes in one PUT, or than the caller allows.
+
+    Args:
+        terms: what the URL says.
+        url: for the message.
+        size: bytes of the archive.
+        max_size: the most that the caller wants to send; it counts instead of the store's limit.
 
     Raises:
         RefusedError: it is.
     """
-    if terms.max_bytes is not None and size > terms.max_bytes:
+    hint = "Exclude more (e2b-upload ls CONTEXT --largest 10 shows what weighs), or pack it "
+    hint += "smaller with --compression small."
+    if max_size is not None:
+        if size > max_size:
+            raise RefusedError(
+                f"the archive of {size:,} bytes is larger than the {max_size:,} that are allowed",
+                hint=f"{hint} Or allow more: --max-size.",
+            )
+    elif terms.max_bytes is not None and size > terms.max_bytes:
         raise RefusedError(
             f"the archive of {size:,} bytes is too large for {url.shown}: "
             f"{url.host} takes {_round_size(terms.max_bytes)} at most in one PUT",
-            hint="Exclude more, or pack it smaller with --compression small.",
+            hint=f"{hint} Or, if this store takes more, say so: --max-size.",
         )
 
 

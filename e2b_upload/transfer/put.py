@@ -30,7 +30,7 @@ from e2b_upload.transfer.answer import (
 from e2b_upload.transfer.body import Body
 from e2b_upload.transfer.connection import SendingAdapter
 from e2b_upload.transfer.deadline import Carried, Deadline
-from e2b_upload.transfer.presigned import check_size, check_terms, read_terms
+from e2b_upload.transfer.presigned import check_terms, read_terms
 from e2b_upload.transfer.receipt import DamagedError, read_claims, verify
 from e2b_upload.transfer.retry import seconds_to_wait
 from e2b_upload.transfer.url import parse
@@ -156,7 +156,6 @@ class Putting:
         """
         start = time.monotonic()
         terms = read_terms(self._url)
-        check_size(terms, self._url, self._source.size)
         damaged = 0
         while True:
             check_terms(terms, self._url, self._headers, now=time.time())

@@ -9,7 +9,7 @@ from typing import TextIO, TypeAlias
 
 import pytest
 
-from e2b_upload.cli.app import run
+from e2b_upload.cli.edge import run
 from tests.cli.cases import Case
 from tests.cli.harness import QUERY, Ended, Place, words
 from tests.support.rawserver import RawServer, raw_server, tls_context

@@ -9,7 +9,7 @@ import e2b_upload
 from tests.cli.harness import Place
 
 HEAVY = {"typer", "rich", "requests", "urllib3", "pathspec", "re2", "isal"}
-RUN = "import sys; from e2b_upload.cli.app import run; run(sys.argv[1:]);"
+RUN = "import sys; from e2b_upload.cli.edge import run; run(sys.argv[1:]);"
 
 
 def imported(place: Place, code: str, *args: str) -> set[str]:
@@ -47,6 +47,7 @@ def test_what_is_not_needed_is_not_imported(
 def test_the_exported_names() -> None:
     assert sorted(e2b_upload.__all__) == dir(e2b_upload) == [
         "Archive",
+        "Decision",
         "Entry",
         "Interrupted",
         "Receipt",
@@ -60,6 +61,7 @@ def test_the_exported_names() -> None:
         "build",
         "build_async",
         "collect",
+        "explain",
         "pack",
         "put",
     ]  # fmt: skip

@@ -15,7 +15,7 @@ import pytest
 STUCK = """
 import sys, threading
 from e2b_upload import pipeline
-from e2b_upload.cli.app import main
+from e2b_upload.cli.edge import main
 
 def build(*args, **options):
     lock = threading.Lock()

@@ -125,9 +125,9 @@ def build(context, url, **options):
 pipeline.build = build"""
 CRASH_BEFORE_THE_URL_IS_KNOWN = """
 from e2b_upload.cli import app
-def _read_url(url, url_file):
+def read_url(ctx, stdin, url, url_file):
     raise RuntimeError(f"what is {url}?", url)
-app._read_url = _read_url"""
+app.read_url = read_url"""
 
 
 @pytest.mark.parametrize(

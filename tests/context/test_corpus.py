@@ -1,9 +1,11 @@
-"""The reference decides: each of its contexts is made on disk and collected."""
+"""The reference decides: each of its contexts is made on disk, collected and explained."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+import pytest
 
 import e2b_upload
-from tests.context.corpus import CASES, cases
+from tests.context.corpus import CASES, Case, cases
 
 
 def kept(folder: Path) -> tuple[str, ...] | None:
@@ -13,6 +15,19 @@ def kept(folder: Path) -> tuple[str, ...] | None:
         return None
 
 
+def explained(folder: Path, case: Case) -> tuple[str, ...] | None:
+    """Return which of all paths are said to be kept."""
+    there = {".dockerignore"}
+    for path in map(PurePosixPath, case.tree):
+        there |= {str(each) for each in (path, *path.parents)} - {"."}
+    try:
+        decisions = e2b_upload.explain(folder, there)
+        return tuple(sorted(decision.path for decision in decisions if decision.kept))
+    except e2b_upload.UsageError:
+        return None
+
+
+@pytest.mark.timeout(300)  # a quarter of a minute, where nothing else runs
 def test_none_of_the_reference_cases_differs(tmp_path: Path) -> None:
     wrong = []
     count = 0
@@ -20,6 +35,6 @@ def test_none_of_the_reference_cases_differs(tmp_path: Path) -> None:
         folder = tmp_path / str(count)
         folder.mkdir()
         case.make(folder)
-        if kept(folder) != case.kept:
+        if not kept(folder) == case.kept == explained(folder, case):
             wrong.append(case)
     assert (len(wrong), count) == (0, CASES), wrong[:3]
