@@ -116,7 +116,7 @@ _NAMES: Final[tuple[tuple[_Look, str], ...]] = (
     (
         # On Windows these are .bin, and encrypted.
         _Look(why="credentials of Azure", folder=".azure/"),
-        "accesstokens.json msal_token_cache.json service_principal_entries.json",
+        "accessTokens.json msal_token_cache.json service_principal_entries.json",
     ),
     (_Look(why="credentials of E2B", folder=".e2b/"), "config.json"),
     (_Look(why="credentials of an S3 store", holds=_GIVEN), ".s3cfg rclone.conf"),
@@ -157,7 +157,7 @@ _NAMES: Final[tuple[tuple[_Look, str], ...]] = (
     (_Look(why="a token of Cargo", folder=".cargo/"), "credentials credentials.toml"),
     (_Look(why="a token or password", holds=_AUTH_JSON), "auth.json"),
     (_Look(why="a password of Maven", holds=_XML), "settings.xml"),
-    (_Look(why="a password of NuGet", holds=_XML), "nuget.config"),
+    (_Look(why="a password of NuGet", holds=_XML), "NuGet.Config"),
     (
         _Look(why="a password of a build by Gradle", holds=_GIVEN),
         "gradle.properties keystore.properties key.properties",
@@ -205,7 +205,7 @@ _SSH_ENDINGS: Final = ("_rsa", "_dsa", "_ecdsa", "_ed25519", "_key")
 def _table(rows: tuple[tuple[_Look, str], ...]) -> Mapping[str, tuple[_Look, ...]]:
     table: dict[str, tuple[_Look, ...]] = {}
     for look, names in rows:
-        for name in names.split():
+        for name in names.lower().split():
             table[name] = (*table.get(name, ()), look)
     return table
 
