@@ -6,6 +6,7 @@ FROM python:${PYTHON}-slim AS builder
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY e2b_upload e2b_upload/
+COPY docs/e2b-upload.1 docs/
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 # Without a pip of its own: nothing is installed where it runs.
 RUN python -m venv --without-pip /opt/e2b-upload \

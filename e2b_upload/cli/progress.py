@@ -161,10 +161,11 @@ def _heavy(event: Heavy, packed: Finished | None) -> str:
     wide = max((len(amount) for amount, _, _ in rows), default=0)
     widest = min(_WIDEST_PATH, max((cell_len(path) for _, path, _ in rows), default=0))
     among = f" in {entries(packed.entries)}" if packed else ""
+    head = f"the context holds {size(event.content_bytes)}{among}, more than {size(event.limit)}; "
+    head += "the heaviest, and the line in .dockerignore that drops it:"
     return "\n".join(
         [
-            f"the context holds {size(event.content_bytes)}{among}, more than {size(event.limit)}; "
-            + "the heaviest, and the line in .dockerignore that drops it:",
+            head,
             *(
                 f"  {amount:>{wide}}  {path}{' ' * (widest - cell_len(path))}  {pattern}".rstrip()
                 for amount, path, pattern in rows

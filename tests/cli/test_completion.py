@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import tree_sitter
+import tree_sitter_powershell
 
 from e2b_upload.cli.completion import ASKED, INSTALL, SHOW
 from tests.cli.conftest import Call
@@ -108,6 +110,12 @@ def test_the_lines_for_a_shell_are_printed(shell: str, call: Call) -> None:
     assert (ended.code, ended.err) == (0, "")
     assert b"Completion of e2b-upload in " in ended.out
     assert ASKED.encode() in ended.out
+
+
+def test_powershell_reads_its_lines(call: Call) -> None:
+    """Let its grammar say so: the shell itself is no package here."""
+    parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_powershell.language()))
+    assert not parser.parse(call(SHOW, "powershell").out).root_node.has_error
 
 
 @pytest.mark.parametrize(

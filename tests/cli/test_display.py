@@ -4,10 +4,10 @@ import os
 import re
 import signal
 import threading
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
@@ -18,7 +18,7 @@ from e2b_upload.events import Finished, Heavy, LooksSecret, Weight
 from tests.cli.cases import STORED, xml
 from tests.cli.conftest import Call
 from tests.cli.harness import AT_ANY_MOMENT, LINES, QUERY, Ended, Place, Screen, Seen
-from tests.support.rawserver import Connection, answer, raw_server, response
+from tests.support.rawserver import Connection, raw_server, response
 
 COLUMNS = [40, 80, 200]
 ARCHIVE_BYTES = 16 << 20
@@ -293,7 +293,8 @@ class Reflowing(Screen):
     def resize(self, lines: int | None = None, columns: int | None = None) -> None:
         old = [self.buffer[y] for y in range(self.cursor.y + 1)]
         width = columns or self.columns
-        rows, y = [], 0
+        rows: list[dict[int, Any]] = []
+        y = 0
         for number, line in enumerate(old):
             used = max((x + 1 for x, char in line.items() if char.data != " "), default=0)
             pieces = [
@@ -322,7 +323,7 @@ def test_a_window_that_is_resized(kind: type[Screen], place: Place, held: Held) 
             seen.resize(columns)
             # Drawn anew: as wide as there is room for, and no wider.
             length = min(columns - 1, 100)
-            seen.until(rf"uploading .*\d%\n")
+            seen.until(r"uploading .*\d%\n")
             while (row := uploading(seen)) is None or len(row) != length:
                 assert seen.read()
             assert seen.screen.wrapped == []
@@ -336,7 +337,7 @@ def test_a_window_that_is_resized(kind: type[Screen], place: Place, held: Held) 
         ended = seen.end()
     assert ended.code == 0
     assert not seen.screen.cursor.hidden
-    assert [row for row in seen.screen.rows if row][0].startswith("warning: left out pipe")
+    assert next(row for row in seen.screen.rows if row).startswith("warning: left out pipe")
     assert "counted" not in "\n".join(seen.screen.rows)
 
 
@@ -444,8 +445,10 @@ def test_a_context_that_is_heavy(capsys: pytest.CaptureFixture[str]) -> None:
     )
     told(PACKED, Heavy(content_bytes=1_200_000_000, limit=100_000_000, largest=largest))
     assert capsys.readouterr().err.splitlines() == [
-        "warning: the context holds 1.2 GB in 34 entries, more than 100.0 MB; the heaviest, and "
-        "the line in .dockerignore that drops it:",
+        (
+            "warning: the context holds 1.2 GB in 34 entries, more than 100.0 MB; the heaviest, "
+            "and the line in .dockerignore that drops it:"
+        ),
         "   900.0 MB  node_modules/  node_modules",
         "     1.0 MB  资料/          资料",
         r"  999 bytes  a\x1b[2J       a?[[]2J",

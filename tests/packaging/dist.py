@@ -135,6 +135,7 @@ def by_pipx(package: Path, folder: Path) -> Program:
     environment = {name: str(folder / place) for name, place in places.items()}
     command = ("install", "--backend", "pip", "--python", sys.executable, package)
     run(BIN / "pipx", *command, env=environment)
+    assert (folder / "share/man/man1/e2b-upload.1").is_file()
     return Program(folder / "bin/e2b-upload", folder / "home/venvs/e2b-upload")
 
 
@@ -189,7 +190,8 @@ def test_installed(install: Install, package: str, built: Path, tmp_path: Path) 
         assert program("--version", cwd=tmp_path) == as_module(
             "-m", "e2b_upload", "--version", cwd=tmp_path
         )
-        assert (program.prefix / "share/bash-completion/completions/e2b-upload").is_file()
+        for name in ("bash-completion/completions/e2b-upload", "man/man1/e2b-upload.1"):
+            assert (program.prefix / "share" / name).is_file()
     builds_all_right(program, tmp_path)
 
 
