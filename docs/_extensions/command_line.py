@@ -223,7 +223,11 @@ class Credentials(SphinxDirective):
         """Make the table."""
         named = [(look, names.split()) for look, names in secrets._NAMES]
         named += [(look, [f"*.{end}" for end in ends.split()]) for look, ends in secrets._SUFFIXES]
-        named += [(secrets._KEY, [f"*{end}" for end in secrets._SSH_ENDINGS])]
+        named += [
+            (secrets._ENVIRONMENT, [".env.*"]),
+            (secrets._KEY, [f"*{end}" for end in secrets._SSH_ENDINGS]),
+            (secrets._KEY._replace(folder=".ssh/"), ["*"]),
+        ]
         rows = [
             [_joined(map(_typed, names)), [nodes.Text(look.why)], _condition(look)]
             for look, names in named
@@ -251,10 +255,9 @@ def _params(command: Any, kind: str) -> list[Any]:
 def _condition(look: Any) -> list[nodes.Node]:
     """Return what else a file has to be, beside its name, to be taken for a credential."""
     told: list[nodes.Node] = []
-    if re.fullmatch(r"[\w\\.-]+/", look.where):
-        folder = look.where.replace("\\b", "").replace("\\", "")
-        told += [nodes.Text("it lies in "), _typed(folder)]
-    elif look.where:
+    if look.folder:
+        told += [nodes.Text("it lies in "), _typed(look.folder)]
+    elif look.named:
         told += [nodes.Text("its name says so")]
     if look.holds:
         told += [nodes.Text(", and " if told else ""), nodes.Text("it holds one")]

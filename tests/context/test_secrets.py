@@ -58,6 +58,7 @@ SECRET: list[tuple[str, str | bytes, str]] = [
     ("deploy/.env.production", "A=1\n", "an environment file"),
     (".env.local", "A=1\n", "an environment file"),
     (".env.test", "A=1\n", "an environment file"),
+    (".env.json", "{}", "an environment file"),
     (".ENV", "A=1\n", "an environment file"),
     ("samples/.env", "A=1\n", "an environment file"),
     ("prod.env", "PORT=80\nDB_PASSWORD=hunter2\n", "an environment file"),
