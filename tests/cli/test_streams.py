@@ -412,9 +412,26 @@ def test_progress(
     assert ended.err.count("warning: left out pipe: a FIFO is not data") == 1
 
 
-def test_the_environment_chooses_the_progress(call: Call) -> None:
-    ended = call(*BUILD.split(), env={"E2B_UPLOAD_PROGRESS": "none"})
-    assert len(ended.lines) == 1
+@pytest.mark.parametrize(
+    ("args", "env", "plain"),
+    [
+        ("", {}, True),
+        ("", {"E2B_UPLOAD_PROGRESS": "none"}, False),
+        ("", {"E2B_UPLOAD_PROGRESS": ""}, True),
+        ("--progress plain", {"E2B_UPLOAD_PROGRESS": "none"}, True),
+        ("--progress none", {"E2B_UPLOAD_PROGRESS": "plain"}, False),
+    ],
+)
+@pytest.mark.parametrize("command", [BUILD, "pack ctx -o -", "put ctx/a --url {url}"])
+def test_the_environment_chooses_the_progress(
+    command: str, args: str, env: dict[str, str], call: Call, *, plain: bool
+) -> None:
+    with raw_server(STORED) as server:
+        words = command.format(url=f"{server.url}/k?{QUERY}").split()
+        ended = call(*words, *args.split(), env=env)
+    assert ended.code == 0
+    assert bool(re.search("^(packing|uploading) ", ended.err, re.MULTILINE)) == plain
+    assert plain or len(ended.lines) == 1
 
 
 def test_plain_progress_of_an_upload_is_a_line_each_ten_percent(place: Place, call: Call) -> None:
