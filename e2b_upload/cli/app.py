@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from e2b_upload import __version__
+from e2b_upload.cli.completion import InstallCompletion, ShowCompletion
 from e2b_upload.cli.inputs import (
     StandardInput,
     as_utf8,
@@ -55,9 +56,10 @@ from e2b_upload.cli.options import (
 )
 from e2b_upload.cli.report import Report, use_color
 from e2b_upload.errors import UsageError
-from e2b_upload.events import OnEvent
+from e2b_upload.events import OnEvent, Step
 
 PROGRAM = "e2b-upload"
+STEPS: tuple[Step, ...] = ("collect", "pack", "put")
 
 
 def _plain(param: Any) -> Any:  # noqa: ANN401  (Typer's own Parameter)
@@ -87,6 +89,7 @@ HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
     cls=_Group,
     name=PROGRAM,
+    add_completion=False,  # completion.py has a faster one
     context_settings=HELP,
     pretty_exceptions_enable=False,  # its frames would show the URL
     rich_markup_mode="rich",
@@ -115,6 +118,8 @@ def root(
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
     ] = False,
+    show_completion: ShowCompletion = None,
+    install_completion: InstallCompletion = None,
 ) -> None:
     """Pack a build context by .dockerignore, and PUT it to a presigned URL."""
 
@@ -183,7 +188,7 @@ def build(
     from e2b_upload import pipeline
 
     style = _style(progress)
-    with _watch(report, style) as on_event:
+    with _watch(report, style, STEPS[:2] if dry_run else STEPS) as on_event:
         receipt = pipeline.build(
             context,
             target,
@@ -243,7 +248,7 @@ def pack(
     from e2b_upload import pipeline
 
     style = _style(progress)
-    with _watch(report, style) as on_event:
+    with _watch(report, style, STEPS[:2]) as on_event:
         # Not pipeline.pack, which returns the archive alone: the receipt tells the times, too.
         receipt = pipeline.build(
             context,
@@ -312,7 +317,7 @@ def put(
     refuse_empty("--spool-dir", spool_dir)
     from e2b_upload import pipeline
 
-    with _watch(report, _style(progress)) as on_event:
+    with _watch(report, _style(progress), STEPS[2:]) as on_event:
         receipt = pipeline.put(archive, target, **upload, spool_dir=spool_dir, on_event=on_event)
     report.done(receipt, "uploaded")
 
@@ -421,7 +426,11 @@ def _style(progress: ProgressStyle) -> Any:  # noqa: ANN401
     return progress
 
 
-def _watch(report: Report, style: Any) -> AbstractContextManager[OnEvent]:  # noqa: ANN401
+def _watch(
+    report: Report,
+    style: Any,  # noqa: ANN401
+    steps: tuple[Step, ...] = (),
+) -> AbstractContextManager[OnEvent]:
     from e2b_upload.cli.progress import watch
 
-    return watch(report, style)
+    return watch(report, style, steps)

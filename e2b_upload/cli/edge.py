@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 from e2b_upload.cli.app import PROGRAM, app
+from e2b_upload.cli.completion import ASKED, answer, with_shell
 from e2b_upload.cli.report import SIGNALS, Color, Report, use_color
 from e2b_upload.cli.streams import STDERR, Forgiving, take_over
 from e2b_upload.errors import Interrupted, SpoolError, UploadError, UsageError, printable
@@ -82,10 +83,14 @@ def _reported(args: list[str], report: Report, output: Forgiving | None) -> int:
 
 
 def _dispatch(args: list[str], report: Report) -> int:
+    if (asked := os.environ.get(ASKED)) is not None:
+        print(*answer(get_command(app), asked), sep="\n")
+        return 0
     if not args:  # a mistake: the help was not asked for
         with redirect_stdout(sys.stderr):
             app(["--help"], prog_name=PROGRAM, standalone_mode=False)
         return UsageError.exit_code
+    args = with_shell(args)
     command: Any = get_command(app)
     name = PROGRAM
     # The group has no options that go before a command; to look for them Typer would import

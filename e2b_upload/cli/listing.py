@@ -9,6 +9,7 @@ from collections import Counter
 from typing import IO, TYPE_CHECKING, Any
 
 from e2b_upload.archive.spool import default_folder
+from e2b_upload.cli import github
 from e2b_upload.cli.report import size
 from e2b_upload.cli.streams import is_read
 from e2b_upload.context.weight import Largest
@@ -73,11 +74,15 @@ def list_entries(
         _print_largest(ranking.result(), totals.content_bytes)
     else:
         for entry in counted:
-            print(_line(entry.size if entry.type == "file" else None, _shown(entry)))
+            _print(_line(entry.size if entry.type == "file" else None, _shown(entry)))
             if not is_read(sys.stdout):
                 break
     if is_read(sys.stdout):
         report.line(str(totals))
+
+
+def _print(line: str) -> None:
+    print(github.harmless(line))
 
 
 def _line(bytes_: int | None, shown: str) -> str:
@@ -113,13 +118,13 @@ def _print_tree(entries: Sequence[Entry], context: str) -> None:
         seen = {each for each in seen if each < depth} | {depth}
     followed.reverse()
     more, last, on, past = _LINES if _can_show(_LINES) else _ASCII_LINES
-    print(_line(sum(entry.size for entry in entries), f"{printable(context).rstrip('/')}/"))
+    _print(_line(sum(entry.size for entry in entries), f"{printable(context).rstrip('/')}/"))
     lines: list[str] = []
     for i, entry in enumerate(entries):
         del lines[depths[i] :]
         name = _shown(entry, entry.path.rpartition("/")[2])
         shown = "".join(lines) + (more if followed[i] else last) + name
-        print(_line(held[i] if entry.type in {"file", "directory"} else None, shown))
+        _print(_line(held[i] if entry.type in {"file", "directory"} else None, shown))
         lines.append(on if followed[i] else past)
         if not is_read(sys.stdout):
             return
@@ -137,7 +142,7 @@ def _print_largest(largest: Iterable[Weight], content_bytes: int) -> None:
     for weight in largest:
         share = f"{100 * weight.bytes // content_bytes:>3}%"
         slash = "/" if weight.is_directory else ""
-        print(f"{_line(weight.bytes, share)}  {printable(weight.path)}{slash}")
+        _print(f"{_line(weight.bytes, share)}  {printable(weight.path)}{slash}")
 
 
 def _print_json(
@@ -165,7 +170,7 @@ def _write_json(
     text.write('{"entries": [')
     comma = ""
     for entry in entries:
-        text.write(comma + json.dumps(_as_json(entry)))
+        text.write(comma + github.harmless_json(json.dumps(_as_json(entry))))
         comma = ", "
         if ranking is not None:
             ranking.add(entry)
@@ -178,7 +183,7 @@ def _write_json(
     }
     if ranking is not None:
         rest["largest"] = [{"path": w.path, "bytes": w.bytes} for w in ranking.result()]
-    text.write(f"], {json.dumps(rest)[1:]}\n")
+    text.write(f"], {github.harmless_json(json.dumps(rest))[1:]}\n")
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:
@@ -207,7 +212,7 @@ def show_decisions(decisions: Iterable[Decision], report: Report) -> None:
         ]
         if why := _remark(decision):
             columns.append(why)
-        print("\t".join(columns))
+        _print("\t".join(columns))
 
 
 def _remark(decision: Decision) -> str:

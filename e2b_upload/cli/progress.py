@@ -1,18 +1,22 @@
-"""What is seen while it works: one bar on a terminal, plain lines elsewhere."""
+"""What is told while it works: a live display on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from e2b_upload.cli import github
 from e2b_upload.cli.report import duration, size
 from e2b_upload.errors import printable
 from e2b_upload.events import (
     Expiring,
     Finished,
+    Heavy,
     Kept,
     LeftOut,
+    LooksSecret,
     Progress,
     Redirected,
     Retrying,
@@ -20,10 +24,7 @@ from e2b_upload.events import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rich.progress import Progress as RichProgress
-    from rich.progress import ProgressColumn
+    from collections.abc import Iterator, Sequence
 
     from e2b_upload.cli.report import Report
     from e2b_upload.events import Event, OnEvent, Step
@@ -32,34 +33,54 @@ Style: TypeAlias = Literal["bar", "plain", "none"]
 
 _DOING: dict[Step, str] = {"collect": "counting", "pack": "packing", "put": "uploading"}
 _PLAIN_PERCENT, _PLAIN_SECONDS = 10, 10.0
-_NARROW = 60  # columns: below, there is no room for a bar beside the figures
+_MOST_SECRETS = 10  # are named; the others are counted
+_WIDEST_PATH = 48  # columns of a path, for what stands after it to be aligned
 
 
 @contextmanager
-def watch(report: Report, style: Style) -> Iterator[OnEvent]:
-    """Yield the callback that shows what happens."""
+def watch(report: Report, style: Style, steps: Sequence[Step] = ()) -> Iterator[OnEvent]:
+    """Yield the callback that shows what happens.
+
+    Args:
+        report: where warnings go.
+        style: how progress is shown.
+        steps: those that there will be; a display shows from the start what is still to come.
+    """
     if style == "none" or report.quiet:
-        yield _Watcher(report)
-    elif style == "plain":
+        yield Watcher(report)
+    elif style == "plain" or os.environ.get("TERM", "").lower() in {"dumb", "unknown"}:
         yield _Lines(report)
     else:
-        with _bar(color=report.color) as bar:
-            yield _Bar(report, bar)
+        from e2b_upload.cli.display import Display
+
+        display = Display(report, steps)
+        try:
+            display.start()
+            yield display
+        finally:
+            display.stop()
 
 
-class _Watcher:
+class Watcher:
     """Says what must not be missed, however little is shown otherwise."""
 
     def __init__(self, report: Report) -> None:
         self.report = report
+        self._secrets: list[str] = []
+        self._secrets_unnamed = 0
+        self._packed: Finished | None = None
 
     def __call__(self, event: Event) -> None:
+        """Tell what happened."""
         match event:
             case Started():
                 self.started(event)
             case Progress():
                 self.moved(event)
             case Finished():
+                if event.step == "pack":
+                    self._packed = event
+                    self._sum_up_secrets()
                 self.finished(event)
             case LeftOut(path=path, what=what):
                 why = "it is the archive itself" if what == "archive" else f"a {what} is not data"
@@ -68,14 +89,17 @@ class _Watcher:
                 self.report.line(f"kept the archive as {printable(path)}")
             case Redirected(http_status=status, target=target):
                 self.report.line(f"redirected ({status}) to {target}")
-            case Retrying(attempt=attempt, attempts=attempts, seconds=seconds, reason=reason):
-                which = f"attempt {attempt} of {attempts}"
-                self.report.warn(f"{reason}; retrying in {duration(seconds)} ({which})")
+            case Retrying():
+                self.retrying(event)
             case Expiring(seconds=left):
                 self.report.warn(
                     f"the URL expires in {duration(left)}, sooner than packing took: the upload "
                     "may come too late; ask for one that is valid for longer"
                 )
+            case LooksSecret():
+                self._secret(event)
+            case Heavy():
+                self._warn_on_page(_heavy(event, self._packed))
 
     def started(self, event: Started) -> None:
         """A step begins."""
@@ -86,8 +110,72 @@ class _Watcher:
     def finished(self, event: Finished) -> None:
         """A step is done."""
 
+    def retrying(self, event: Retrying) -> None:
+        """An attempt failed, and there will be another."""
+        which = f"attempt {event.attempt} of {event.attempts}"
+        self.report.warn(f"{event.reason}; retrying in {duration(event.seconds)} ({which})")
 
-class _Lines(_Watcher):
+    def _secret(self, event: LooksSecret) -> None:
+        if len(self._secrets) == _MOST_SECRETS:
+            self._secrets_unnamed += 1
+            return
+        self._secrets.append(f"{printable(event.path)} looks like a credential: {event.why}")
+        self.report.warn(self._secrets[-1])
+
+    def _sum_up_secrets(self) -> None:
+        if not self._secrets:
+            return
+        told = [*self._secrets]
+        if self._secrets_unnamed:
+            files = "file" if self._secrets_unnamed == 1 else "files"
+            told.append(f"and {self._secrets_unnamed:,} more {files} that look like credentials")
+            self.report.warn(told[-1])
+        hint = "What must not leave this machine belongs in .dockerignore; --secrets off is quiet."
+        self.report.line(f"  {hint}")
+        if not self.report.quiet:
+            github.annotate("warning", "\n".join((*told, hint)))
+
+    def _warn_on_page(self, text: str) -> None:
+        self.report.warn(text)
+        if not self.report.quiet:
+            github.annotate("warning", text)
+
+
+def entries(count: int) -> str:
+    """Return how many files, folders and links, in words."""
+    return "1 entry" if count == 1 else f"{count:,} entries"
+
+
+def _heavy(event: Heavy, packed: Finished | None) -> str:
+    """Return what is heavy, a line each: how much, what, and the pattern that drops it."""
+    from rich.cells import cell_len
+
+    rows = [
+        (
+            size(item.bytes),
+            printable(item.path) + "/" * item.is_directory,
+            printable(item.pattern),
+        )
+        for item in event.largest
+    ]
+    wide = max((len(amount) for amount, _, _ in rows), default=0)
+    widest = min(_WIDEST_PATH, max((cell_len(path) for _, path, _ in rows), default=0))
+    among = f" in {entries(packed.entries)}" if packed else ""
+    head = f"the context holds {size(event.content_bytes)}{among}, more than {size(event.limit)}; "
+    head += "the heaviest, and the line in .dockerignore that drops it:"
+    return "\n".join(
+        [
+            head,
+            *(
+                f"  {amount:>{wide}}  {path}{' ' * (widest - cell_len(path))}  {pattern}".rstrip()
+                for amount, path, pattern in rows
+            ),
+            "  If all of it is needed, allow more with --warn-size SIZE; 0 never warns.",
+        ]
+    )
+
+
+class _Lines(Watcher):
     """A line at the beginning and the end of each step, and each 10% or 10 s between."""
 
     total: int | None
@@ -112,72 +200,14 @@ class _Lines(_Watcher):
         self.next_time = now + _PLAIN_SECONDS
         self.next_percent = percent - percent % _PLAIN_PERCENT + _PLAIN_PERCENT
         share = f"{percent}%, " if self.total else ""
-        files = f"{event.entries} entries, " if event.entries else ""
+        files = f"{entries(event.entries)}, " if event.entries else ""
         rate = event.done / max(now - self.begun, 1e-3)
-        line = f"  {share}{files}{size(event.done)}, {size(int(rate))}/s"
-        self.report.line(line)
+        self.report.line(f"  {share}{files}{size(event.done)}, {size(int(rate))}/s")
 
     def finished(self, event: Finished) -> None:
-        if event.step != "put":  # the last line tells that
-            self.report.line(_summary(event))
-
-
-def _summary(event: Finished) -> str:
-    took = duration(event.seconds)
-    found = f"{event.entries} {'entry' if event.entries == 1 else 'entries'}, {size(event.done)}"
-    if event.step == "pack":
-        return f"packed {found} into {size(event.result)} in {took}"
-    return f"counted {found} in {took}"
-
-
-class _Bar(_Watcher):
-    """Rich's live bar: which of the three steps, bytes, speed and time left."""
-
-    def __init__(self, report: Report, bar: RichProgress) -> None:
-        super().__init__(report)
-        self._bar = bar
-        self._task = bar.add_task("", total=None, start=False)
-
-    def started(self, event: Started) -> None:
-        number = list(_DOING).index(event.step) + 1
-        self._bar.reset(
-            self._task,
-            total=event.total,
-            description=f"{number}/{len(_DOING)} {_DOING[event.step]}",
-        )
-
-    def moved(self, event: Progress) -> None:
-        self._bar.update(self._task, completed=event.done)
-
-    def finished(self, event: Finished) -> None:
-        self._bar.update(self._task, completed=event.done)
-        self._bar.refresh()
-        if event.step != "put":
-            self._bar.console.print(_summary(event), markup=False, highlight=False)
-
-
-@contextmanager
-def _bar(*, color: bool) -> Iterator[RichProgress]:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True, no_color=not color, force_terminal=True)
-    columns = _columns(narrow=console.width < _NARROW)
-    with Progress(*columns, console=console, transient=True, refresh_per_second=10) as bar:
-        yield bar
-
-
-def _columns(*, narrow: bool = False) -> tuple[ProgressColumn, ...]:
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    step = TextColumn("{task.description}", markup=False)
-    left = TimeRemainingColumn(compact=True)
-    if narrow:
-        return step, DownloadColumn(), left
-    return step, BarColumn(), DownloadColumn(), TransferSpeedColumn(), left
+        if event.step == "put":  # the last line tells that
+            return
+        found = f"{entries(event.entries)}, {size(event.done)}"
+        into = f" into {size(event.result)}" if event.step == "pack" else ""
+        done = "packed" if event.step == "pack" else "counted"
+        self.report.line(f"{done} {found}{into} in {duration(event.seconds)}")

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 
 from e2b_upload import __version__
+from e2b_upload.cli import github
 from e2b_upload.cli.streams import STDOUT
 from e2b_upload.errors import printable
 
@@ -88,7 +89,7 @@ class Report:
             # Not between the two: a second signal would end it without the object.
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             self._told = True
-            print(json.dumps(value), flush=True)
+            print(github.harmless_json(json.dumps(value)), flush=True)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def copy(self, text: IO[str]) -> None:
@@ -114,8 +115,10 @@ class Report:
 
     def done(self, receipt: Receipt, status: str) -> None:
         """Say what came of it."""
+        told = _as_json(receipt, status)
         if self.as_json:
-            self.print_object(_as_json(receipt, status))
+            self.print_object(told)
+        github.summarize(told)
         archive = receipt.archive
         packed = size(archive.bytes)
         if archive.files is not None:  # not of an archive of somebody else's making
@@ -152,6 +155,7 @@ class Report:
         self._say(message, "error", _RED)
         if hint:
             self._say(f"  {hint}")
+        github.annotate("error", f"{message}\n{hint}".rstrip())
         return error.exit_code
 
     def crashed(self, error: BaseException) -> int:
@@ -164,6 +168,7 @@ class Report:
         system = f"Python {platform.python_version()}, {platform.platform()}"
         for line in (*told.rstrip().split("\n"), f"e2b-upload {__version__}, {system}", hint):
             self._say("  " + printable(line))
+        github.annotate("error", f"{message}\n{hint}")
         return EXIT_BUG
 
     def last_word(self, error: Interrupted) -> None:
@@ -176,8 +181,10 @@ class Report:
     def _failure(
         self, kind: str, message: str, hint: str, exit_code: int, **answered: object
     ) -> None:
+        told = _as_failure(kind, message, hint, exit_code, **answered)
         if self.as_json:
-            self.print_object(_as_failure(kind, message, hint, exit_code, **answered))
+            self.print_object(told)
+        github.summarize(told)
 
     def _redact(self, text: str) -> str:
         from e2b_upload.transfer.redaction import redact
@@ -189,7 +196,7 @@ class Report:
             label = f"{style}{label}{_BOLD_END}: "
         elif label:
             label += ": "
-        print(f"{label}{text}", file=sys.stderr, flush=True)
+        print(github.harmless(f"{label}{text}"), file=sys.stderr, flush=True)
 
 
 def _as_failure(

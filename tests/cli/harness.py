@@ -1,5 +1,6 @@
 """The command line as its users meet it: a process with an environment of its own."""
 
+import codecs
 import errno
 import fcntl
 import json
@@ -8,6 +9,7 @@ import pty
 import re
 import select
 import shlex
+import signal
 import struct
 import subprocess
 import sys
@@ -20,8 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
+import pyte
+from rich.cells import cell_len
+
 PATIENCE: Final = 60
 """Seconds until a process that should have ended is given up."""
+
+LINES: Final = 24
+"""How high the terminals are."""
 
 SPARSE_BYTES: Final = 64 << 30
 """Packing so many zeros takes longer than anybody waits, and next to no space."""
@@ -236,6 +244,25 @@ class Place:
 
         `on` says what to do, once, when an expression matches what is to be seen there.
         """
+        with self.seen(*args, columns=columns, sh=sh, python=python, env=env) as seen:
+            awaited = dict(on or {})
+            while seen.read():
+                for expression in [*awaited]:
+                    if re.search(expression, plain(seen.text)):
+                        awaited.pop(expression)(seen.process)
+            assert not awaited, f"never seen: {[*awaited]}"
+            return seen.end()
+
+    @contextmanager
+    def seen(
+        self,
+        *args: str,
+        columns: int = 80,
+        sh: str = "",
+        python: str = "",
+        env: Mapping[str, str] | None = None,
+    ) -> Iterator["Seen"]:
+        """Start the command line with a terminal for standard input and error, and watch that."""
         with (
             terminal(columns) as (screen, stream),
             tempfile.TemporaryFile() as out,
@@ -250,17 +277,86 @@ class Place:
             ) as process,
         ):
             stream.close()
-            seen, awaited = b"", dict(on or {})
-            # A process that neither ends nor says anything is a failure, not a wait.
-            while select.select([screen], [], [], PATIENCE)[0] and (piece := _read(screen)):
-                seen += piece
-                for expression in [*awaited]:
-                    if re.search(expression, plain(seen.decode(errors="replace"))):
-                        awaited.pop(expression)(process)
-            process.wait(PATIENCE)
-            assert not awaited, f"never seen: {[*awaited]}"
-            out.seek(0)
-            return Ended(process.returncode, out.read(), seen.decode(errors="replace"))
+            yield Seen(process, screen, out, Screen(columns or 80, LINES))
+
+
+class Screen(pyte.Screen):
+    """What a person sees on a terminal.
+
+    Attributes:
+        wrapped: what was too long for a line.
+    """
+
+    def __init__(self, columns: int, lines: int) -> None:
+        super().__init__(columns, lines)
+        self.wrapped: list[str] = []
+
+    def draw(self, data: str) -> None:
+        if self.cursor.x + cell_len(data) > self.columns:
+            self.wrapped.append(data)
+        super().draw(data)
+
+    @property
+    def rows(self) -> list[str]:
+        """What stands on the screen, without the blanks to the right and below."""
+        return "\n".join(line.rstrip() for line in self.display).rstrip().split("\n")
+
+
+class Seen:
+    """A process on a terminal.
+
+    Attributes:
+        process: the process.
+        screen: what is to be seen now.
+        text: all that was written there, escape sequences and all.
+    """
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], tty: IO[bytes], out: IO[bytes], screen: Screen
+    ) -> None:
+        self.process = process
+        self.screen = screen
+        self.text = ""
+        self._tty = tty
+        self._out = out
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._stream = pyte.Stream(screen)
+
+    def watch_on(self, screen: Screen) -> None:
+        """Watch it on another kind of screen, from now on."""
+        self.screen = screen
+        self._stream = pyte.Stream(screen)
+
+    def read(self) -> bool:
+        """Take what is written next; tell whether there was any."""
+        # A process that neither ends nor says anything is a failure, not a wait.
+        if not select.select([self._tty], [], [], PATIENCE)[0]:
+            return False
+        piece = _read(self._tty)
+        text = self._decoder.decode(piece)
+        self.text += text
+        self._stream.feed(text)
+        return bool(piece)
+
+    def until(self, expression: str) -> list[str]:
+        """Read until the screen shows it; return the screen's rows."""
+        while not re.search(expression, "\n".join(self.screen.rows)):
+            assert self.read(), f"{expression!r} was never seen: {self.screen.rows}"
+        return self.screen.rows
+
+    def resize(self, columns: int) -> None:
+        """Make the window as wide."""
+        self.screen.resize(columns=columns)
+        _set_size(self._tty, columns)
+        self.process.send_signal(signal.SIGWINCH)  # it is no terminal of its session's
+
+    def end(self) -> Ended:
+        """Read on to the end."""
+        while self.read():
+            pass
+        self.process.wait(PATIENCE)
+        self._out.seek(0)
+        return Ended(self.process.returncode, self._out.read(), self.text)
 
 
 @contextmanager
@@ -268,8 +364,12 @@ def terminal(columns: int = 80) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """Give a pseudo-terminal: what is seen on it, and the stream for a process."""
     master, slave = pty.openpty()
     with os.fdopen(master, "rb", 0) as screen, os.fdopen(slave, "r+b", 0) as stream:
-        fcntl.ioctl(stream, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
+        _set_size(stream, columns)
         yield screen, stream
+
+
+def _set_size(tty: IO[bytes], columns: int) -> None:
+    fcntl.ioctl(tty, termios.TIOCSWINSZ, struct.pack("4H", LINES, columns, 0, 0))
 
 
 def _read(screen: IO[bytes]) -> bytes:

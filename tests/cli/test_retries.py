@@ -13,7 +13,7 @@ from e2b_upload.transfer.retry import Patience
 from e2b_upload.transfer.url import parse
 from tests.cli.cases import STORED, xml
 from tests.cli.conftest import Call
-from tests.cli.harness import QUERY, Place, plain
+from tests.cli.harness import QUERY
 from tests.support.rawserver import Script, answer, raw_server, silent
 
 if TYPE_CHECKING:
@@ -47,21 +47,6 @@ def test_quiet_says_nothing_of_a_retry_that_helped(call: Call) -> None:
     with raw_server(BUSY, STORED) as server:
         ended = call("build", "ctx", "--url", f"{server.url}/k?{QUERY}", "--retries", "1", "-q")
     assert (ended.code, ended.err) == (0, "")
-
-
-def test_the_bar_begins_anew(place: Place) -> None:
-    with raw_server(BUSY, STORED) as server:
-        ended = place.on_terminal(
-            *("build", "ctx", "--url", f"{server.url}/k?{QUERY}", "--retries", "1"),
-            columns=200,
-        )
-    assert ended.code == 0
-    assert "\x1b[2J" not in ended.err
-    before, told, after = plain(ended.err).partition("retrying in ")
-    assert told
-    assert SHOWN in before
-    assert "3/3 uploading" in before
-    assert "3/3 uploading" in after
 
 
 @pytest.fixture

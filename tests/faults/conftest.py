@@ -8,7 +8,6 @@ import pytest
 from tests.cli.harness import Place
 from tests.faults.page import PAGE, Observed, with_table
 from tests.faults.rows import ROWS
-from tests.support.azurite import azurite
 from tests.support.nginx import nginx
 from tests.support.servers import MissingError
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.support.azurite import Azurite
     from tests.support.nginx import Nginx
     from tests.support.seaweed import Seaweed
 
@@ -34,15 +32,6 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def before_s3(s3: Seaweed) -> Iterator[Nginx]:
     try:
         with nginx(urlsplit(s3.endpoint).port or 0) as server:
-            yield server
-    except MissingError as why:
-        pytest.skip(str(why))
-
-
-@pytest.fixture(scope="session")
-def blobs() -> Iterator[Azurite]:
-    try:
-        with azurite() as server:
             yield server
     except MissingError as why:
         pytest.skip(str(why))

@@ -28,7 +28,7 @@ VERSION: Final = "3.35.0"  # later ones need a later Node.js than Debian has
 
 _FOLDER: Final = Path(__file__).parents[2] / "build" / f"azurite-{VERSION}"
 _ACCOUNT: Final = "tester"
-_CONTAINER: Final = "builds"
+CONTAINER: Final = "builds"
 _API: Final = "2021-12-02"
 _BLOB: Final = {"x-ms-blob-type": "BlockBlob"}
 
@@ -54,6 +54,17 @@ class Azurite:
         query = urlencode({**signed, "sig": self._sign(fields)})
         return f"http://{LOOPBACK}:{port or self.port}{_path(blob)}?{query}"
 
+    def environment(self) -> dict[str, str]:
+        """Return what makes Azure's own libraries talk to this server."""
+        parts = {
+            "DefaultEndpointsProtocol": "http",
+            "AccountName": _ACCOUNT,
+            "AccountKey": self.key,
+            "BlobEndpoint": f"http://{LOOPBACK}:{self.port}/{_ACCOUNT}",
+        }
+        joined = ";".join(f"{name}={value}" for name, value in parts.items())
+        return {"AZURE_STORAGE_CONNECTION_STRING": joined}
+
     def put(self, blob: str, data: bytes) -> None:
         assert self._ask("PUT", _path(blob), data, _BLOB)[0] == 201
 
@@ -64,7 +75,7 @@ class Azurite:
         return data if status == 200 else None
 
     def create(self) -> None:
-        path = f"/{_ACCOUNT}/{_CONTAINER}?restype=container"
+        path = f"/{_ACCOUNT}/{CONTAINER}?restype=container"
         status, answer = self._ask("PUT", path)
         assert status == 201, answer
 
@@ -92,7 +103,7 @@ class Azurite:
 
 
 def _path(blob: str) -> str:
-    return f"/{_ACCOUNT}/{_CONTAINER}/{blob}"
+    return f"/{_ACCOUNT}/{CONTAINER}/{blob}"
 
 
 def _seconds_from_now(seconds: int) -> str:

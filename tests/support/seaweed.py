@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _LOOPBACK = "127.0.0.1"
 _BUCKET = "builds"
 _ACCESS_KEY = "tester"
+_REGION = "us-east-1"
 
 _STARTS = 3  # a port that was free may be taken before the server, seconds later, binds it
 _START_TIMEOUT = 60.0  # seconds; 2.4 when nothing else runs
@@ -69,6 +70,21 @@ class Seaweed:
         """Sign a PUT of ``key``; ``params`` such as ``ContentType`` become signed headers."""
         url: str = self._client.generate_presigned_url(
             "put_object", Params=self._at(key) | params, ExpiresIn=expires
+        )
+        return url
+
+    def environment(self) -> dict[str, str]:
+        """Return what makes AWS' own libraries talk to this server."""
+        return {
+            "AWS_ACCESS_KEY_ID": _ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_DEFAULT_REGION": _REGION,
+            "AWS_ENDPOINT_URL": self.endpoint,
+        }
+
+    def presign_get(self, key: str, expires: int = 3600) -> str:
+        url: str = self._client.generate_presigned_url(
+            "get_object", Params=self._at(key), ExpiresIn=expires
         )
         return url
 
@@ -123,7 +139,7 @@ class Seaweed:
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint,
-            region_name="us-east-1",
+            region_name=_REGION,
             aws_access_key_id=_ACCESS_KEY,
             aws_secret_access_key=self.secret_key,
             config=Config(

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Upload a folder, and act on what comes of it.
+#   sh upload.sh ./ctx python3 presign_s3.py my-bucket ctx.tar.gz
+# What follows the folder is a command that prints a presigned URL.
+set -eu
+context=$1
+shift
+
+code=0
+result=$("$@" | e2b-upload build "$context" --url - --json) || code=$?
+ask() { printf '%s\n' "$result" | jq -r "$1"; }
+
+# What went wrong stands on standard error already; here is what to do about it.
+case $code in
+  0) ask '"stored \(.archive.files) files as \(.archive.sha256), verified by \(.verified)"' ;;
+  3) echo "look at the files: nothing was sent" >&2 ;;
+  5) echo "try again later" >&2 ;;
+  6) ask '"ask for another URL (\(.error.code // .error.http_status // "none was sent"))"' >&2 ;;
+esac
+exit "$code"

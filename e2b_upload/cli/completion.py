@@ -1,0 +1,202 @@
+"""Completion in shells: what may stand at the cursor, and the lines that have each shell ask.
+
+A shell's lines run the program with the words up to the cursor in `ASKED`, one a line: the
+program's name first, the word that is being typed last. The answer's first line is what may stand
+there: ``words``, which follow, each with a tab and what it means; ``files``; or ``folders``. Those
+two the shell finds and quotes itself. What was typed is not repeated, so no URL shows.
+
+Typer's own completion parses the words, for which it imports pydantic, and so takes twice the time,
+and that twice a key in fish; it names no shell but the one that it finds itself in; zsh's first key
+does nothing; and for PowerShell it lifts the user's execution policy.
+"""
+
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
+
+import typer
+
+from e2b_upload.errors import SpoolError, UsageError, printable
+
+ASKED: Final = "_E2B_UPLOAD_COMPLETE"
+SHOW: Final = "--show-completion"
+INSTALL: Final = "--install-completion"
+
+Shell: TypeAlias = Literal["bash", "zsh", "fish", "powershell"]
+
+_SUFFIXES: Final = {"bash": "bash", "zsh": "zsh", "fish": "fish", "powershell": "ps1"}
+_KINDS: Final = {"CONTEXT": "folders", "DIR": "folders", "FILE": "files", "PATH": "files"}
+
+
+def answer(group: Any, asked: str) -> Iterator[str]:  # noqa: ANN401  (Typer's own types)
+    """Yield the lines that say what may stand at the cursor.
+
+    Args:
+        group: the commands.
+        asked: the words as the shell has them, with their quotes.
+    """
+    *before, word = asked.split("\n")[1:] or [""]
+    command = group
+    if before and before[0] in group.commands:
+        command = group.commands[before.pop(0)]
+    params = [
+        param
+        for param in command.get_params(typer.Context(command, **command.context_settings))
+        if not param.hidden
+    ]
+    options = {name: param for param in params for name in param.opts if name.startswith("-")}
+    arguments = [param for param in params if param.param_type_name == "argument"]
+
+    awaited, given, count = _read(before, options)
+    name, equals, value = word.partition("=")
+    if awaited is None and equals and name in options:
+        yield from _values(options[name], value, name + equals)
+    elif awaited is not None:
+        yield from _values(awaited, "" if word == "=" else word)
+    elif word.startswith("-"):
+        yield "words"
+        for name, option in options.items():
+            if name.startswith(word) and (option.multiple or option not in given):
+                yield _described(name, option.help)
+    elif arguments:  # the last of them may be many
+        yield from _values(arguments[min(count, len(arguments) - 1)], word)
+    else:
+        yield "words"
+        for name, command in group.commands.items():
+            if name.startswith(word):
+                yield _described(name, command.help)
+
+
+def _read(words: list[str], options: dict[str, Any]) -> tuple[Any, list[Any], int]:
+    """Return the option that awaits its value, those that were given, and how many arguments."""
+    awaited, given, count = None, [], 0
+    for word in words:
+        if awaited is not None:
+            if word != "=":  # bash makes it a word of its own
+                awaited = None
+            continue
+        name, equals, _ = word.partition("=")
+        if (option := options.get(name)) is not None:
+            given.append(option)
+            awaited = None if option.is_flag or equals else option
+        elif not word.startswith("-"):
+            count += 1
+    return awaited, given, count
+
+
+def _values(param: Any, begun: str, before: str = "") -> Iterator[str]:  # noqa: ANN401
+    choices = param.type_descriptor.choices or ()
+    yield "words" if choices else _KINDS.get(param.metavar, "words")
+    yield from (before + choice for choice in choices if choice.startswith(begun))
+
+
+def _described(name: str, text: str) -> str:
+    """Return a word with the first sentence of its help."""
+    return f"{name}\t{text.partition('. ')[0].partition(chr(10))[0].rstrip('.')}"
+
+
+def lines_for(shell: Shell) -> str:
+    """Return what has a shell ask."""
+    file = Path(__file__).with_name("shells") / f"completion.{_SUFFIXES[shell]}"
+    return file.read_text(encoding="utf-8")
+
+
+def with_shell(args: list[str]) -> list[str]:
+    """Return the arguments, with the shell that calls where none is named."""
+    if args not in ([SHOW], [INSTALL]):
+        return args
+    import shellingham  # Typer brings it
+
+    try:
+        name = shellingham.detect_shell()[0]
+    except shellingham.ShellDetectionFailure:
+        name = ""
+    if name == "pwsh":
+        name = "powershell"
+    if name not in get_args(Shell):
+        raise UsageError(
+            "this shell is none that completes", hint=f"Name one: {', '.join(get_args(Shell))}."
+        )
+    return [*args, name]
+
+
+def _show(shell: Shell | None) -> None:
+    if shell is not None:
+        typer.echo(lines_for(shell), nl=False)
+        raise typer.Exit
+
+
+def _install(ctx: typer.Context, shell: Shell | None) -> None:
+    """Keep the lines in a file, and have the shell read it when it starts."""
+    if shell is None:
+        return
+    file, start = _places(shell)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(lines_for(shell), encoding="utf-8")
+        if start is not None:
+            _append(start, f". {_quoted(shell, file)}\n")
+    except OSError as error:
+        raise SpoolError(
+            f"{printable(str(error.filename or file))} cannot be written: {error.strerror}",
+            hint=f"Place it yourself: {SHOW} {shell} prints it.",
+        ) from error
+    ctx.obj.line(f"completion for {shell} is in {printable(str(file))}")
+    if start is not None:
+        ctx.obj.line(f"{printable(str(start))} reads it")
+    ctx.obj.line("It works from the next shell on.")
+    raise typer.Exit
+
+
+def _places(shell: Shell) -> tuple[Path, Path | None]:
+    """Return where to keep the lines, and what the shell reads when it starts."""
+    home = Path.home()
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
+    if shell == "fish":  # finds them by the command's name
+        return config / "fish/completions/e2b-upload.fish", None
+    data = Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share")
+    starts = {
+        "bash": home / ".bashrc",
+        "zsh": Path(os.environ.get("ZDOTDIR") or home) / ".zshrc",
+        "powershell": config / "powershell/profile.ps1",
+    }
+    return data / f"e2b-upload/completion.{_SUFFIXES[shell]}", starts[shell]
+
+
+def _quoted(shell: Shell, file: Path) -> str:
+    name = str(file)
+    return f"'{name.replace(chr(39), chr(39) * 2)}'" if shell == "powershell" else shlex.quote(name)
+
+
+def _append(file: Path, line: str) -> None:
+    """Add a line to a file that is the user's own, once."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a+", encoding="utf-8", errors="surrogateescape") as stream:
+        stream.seek(0)
+        text = stream.read()
+        if line not in text.splitlines(keepends=True):
+            stream.write(line if not text or text.endswith("\n") else f"\n{line}")
+
+
+ShowCompletion: TypeAlias = Annotated[
+    Shell | None,
+    typer.Option(
+        SHOW,
+        metavar="SHELL",
+        callback=_show,
+        is_eager=True,
+        help="Print what completes commands in bash, zsh, fish or powershell.",
+    ),
+]
+InstallCompletion: TypeAlias = Annotated[
+    Shell | None,
+    typer.Option(
+        INSTALL,
+        metavar="SHELL",
+        callback=_install,
+        is_eager=True,
+        help="Have that shell complete commands. Default for both: the shell that calls.",
+    ),
+]

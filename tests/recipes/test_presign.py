@@ -1,0 +1,86 @@
+"""What the ways of docs/how-to/presign.md come to; that they work is seen by test_pages.py."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from e2b_upload.transfer.presigned import read_terms
+from e2b_upload.transfer.url import parse
+from tests.recipes.workplace import KEPT, OBJECT, names
+from tests.support.rawserver import answer, raw_server
+
+if TYPE_CHECKING:
+    from tests.recipes.workplace import Workplace
+    from tests.support.seaweed import Seaweed
+
+pytestmark = pytest.mark.real
+
+HOUR = 3600
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "region", "start"),
+    [
+        ("", "eu-central-1", "https://s3.eu-central-1.amazonaws.com/my-bucket/ctx.tar.gz?"),
+        (
+            "https://0123abc.r2.cloudflarestorage.com",
+            "auto",
+            "https://0123abc.r2.cloudflarestorage.com/my-bucket/ctx.tar.gz?",
+        ),
+        (
+            "http://minio.example:9000",
+            "us-east-1",
+            "http://minio.example:9000/my-bucket/ctx.tar.gz?",
+        ),
+    ],
+)
+def test_s3_names_the_store_that_is_meant(
+    place: Workplace, bucket: Seaweed, endpoint: str, region: str, start: str
+) -> None:
+    env = bucket.environment() | {"AWS_ENDPOINT_URL": endpoint, "AWS_DEFAULT_REGION": region}
+    ran = place.run("python3", "presign_s3.py", "my-bucket", OBJECT, env=env)
+    assert ran.out.startswith(start), ran.log
+    terms = read_terms(parse(ran.out))
+    assert (terms.dialect, terms.required_headers) == ("AWS SigV4", {})
+    assert terms.expiry is not None
+    assert abs(terms.expiry - time.time() - HOUR) < 60
+
+
+def test_google(place: Workplace, google_account: dict[str, str]) -> None:
+    """No server here verifies such a signature: what the URL says of itself is looked at."""
+    place.write("key.json", json.dumps(google_account))
+    env = {"GOOGLE_APPLICATION_CREDENTIALS": "key.json"}
+    ran = place.run("python3", "presign_gcs.py", "my-bucket", OBJECT, env=env)
+    assert ran.code == 0, ran.err
+    assert ran.out.startswith(f"https://storage.googleapis.com/my-bucket/{OBJECT}?")
+
+    terms = read_terms(parse(ran.out))
+    assert (terms.dialect, terms.required_headers) == ("GCS V4", {})
+    assert terms.expiry is not None
+    assert abs(terms.expiry - time.time() - HOUR) < 60
+
+
+def test_e2b(place: Workplace, bucket: Seaweed) -> None:
+    url = bucket.presign_put(OBJECT, ContentType="application/gzip", StorageClass="STANDARD")
+    headers = {"Content-Type": "application/gzip", "x-amz-storage-class": "STANDARD"}
+    needed = json.dumps({"present": False, "url": url, "headers": headers}).encode()
+    there = json.dumps({"present": True}).encode()
+    denied = json.dumps({"code": 401, "message": "Invalid API key"}).encode()
+    with raw_server(answer(201, needed), answer(201, there), answer(401, denied)) as server:
+        env = {"E2B_API_URL": server.url, "E2B_API_KEY": "e2b_secret"}
+        command = ("sh", "upload_to_e2b.sh", "./ctx", "template-1", "f" * 64)
+        first, second, third = (place.run(*command, env=env) for _ in range(3))
+        asked = server.requests[0]
+    assert (asked.method, asked.target) == ("GET", f"/templates/template-1/files/{'f' * 64}")
+    assert ("X-API-KEY", "e2b_secret") in asked.headers
+    assert first.code == 0, first.err
+    assert names(bucket.get(OBJECT)) == KEPT
+    assert second.code == 0, second.err
+    assert second.out == "E2B has these files already\n"
+    assert third.code == 22
+    assert "Invalid API key" in third.err
+    assert "e2b_secret" not in first.log + second.log + third.log

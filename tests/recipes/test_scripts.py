@@ -1,0 +1,246 @@
+"""The shell recipes of docs/how-to/scripts.md, each run as it stands against a real store."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.recipes.workplace import KEPT, OBJECT, PROGRAMS, RECIPES, names
+from tests.support.rawserver import answer, raw_server, silent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tests.recipes.workplace import Workplace
+    from tests.support.rawserver import Script
+    from tests.support.seaweed import Seaweed
+
+pytestmark = pytest.mark.real
+
+PRESIGN = ("cat", "url")
+"""Not one that signs for real, which takes a second: test_presign.py runs those."""
+EXPIRED = "X-Amz-Date=20200101T000000Z&X-Amz-Expires=60&X-Amz-Signature=0"
+ONCE = {"E2B_UPLOAD_RETRIES": "0"}
+
+
+def test_shellcheck_has_nothing_to_say() -> None:
+    scripts = [*RECIPES.rglob("*.sh")]
+    assert len(scripts) == 8
+    command: list[str | Path] = [PROGRAMS / "shellcheck", *scripts]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def one_after_the_other(place: Workplace, *urls: str) -> tuple[str, str]:
+    """Return a command that prints the URLs, another each time."""
+    lines = "".join(f"{url}\n" for url in urls)
+    place.write("urls", lines)
+    place.write("next_url.sh", "head -n 1 urls\nsed -i 1d urls\n")
+    return ("sh", "next_url.sh")
+
+
+def test_upload_says_what_is_stored(place: Workplace, bucket: Seaweed) -> None:
+    ran = place.run("sh", "upload.sh", "./ctx", *PRESIGN)
+    assert ran.code == 0, ran.err
+    assert ran.out == f"stored 4 files as {bucket.digest(OBJECT)}, verified by md5\n"
+    assert names(bucket.get(OBJECT)) == KEPT
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "told"),
+    [
+        (answer(503), 5, "try again later"),
+        (answer(403), 6, "ask for another URL (403)"),
+        (
+            answer(403, b"<Error><Code>AccessDenied</Code></Error>"),
+            6,
+            "ask for another URL (AccessDenied)",
+        ),
+    ],
+)
+def test_upload_tells_failures_of_the_store_apart(
+    place: Workplace, script: Script, code: int, told: str
+) -> None:
+    with raw_server(script) as server:
+        ran = place.run("sh", "upload.sh", "./ctx", "echo", f"{server.url}/k?a=b", env=ONCE)
+    assert (ran.code, ran.out) == (code, "")
+    assert ran.err.splitlines()[-1] == told
+
+
+@pytest.mark.parametrize(
+    ("context", "presign", "code", "told"),
+    [
+        ("./odd", PRESIGN, 3, "look at the files: nothing was sent"),
+        ("./nowhere", PRESIGN, 2, "Name the folder that holds the files to send."),
+        ("./ctx", ["false"], 2, "Was the variable set? Pass --url, --url - or --url-file."),
+        (
+            "./ctx",
+            ["echo", f"http://127.0.0.1/k?{EXPIRED}"],
+            6,
+            "ask for another URL (none was sent)",
+        ),
+    ],
+)
+def test_upload_tells_other_failures_apart(
+    place: Workplace, context: str, presign: Sequence[str], code: int, told: str
+) -> None:
+    (place.path / "odd/.dockerignore").mkdir(parents=True)
+    ran = place.run("sh", "upload.sh", context, *presign)
+    assert (ran.code, ran.out) == (code, "")
+    assert ran.err.splitlines()[-1].strip() == told
+
+
+@pytest.mark.parametrize("first", ["expired", "refused", "unavailable"])
+def test_fresh_url_packs_once_and_asks_for_another_url(
+    place: Workplace, bucket: Seaweed, first: str
+) -> None:
+    status = 503 if first == "unavailable" else 403
+    with raw_server(answer(status)) as server:
+        query = EXPIRED if first == "expired" else "X-Amz-Signature=0"
+        urls = one_after_the_other(place, f"{server.url}/k?{query}", bucket.presign_put(OBJECT))
+        ran = place.run("sh", "fresh_url.sh", "./ctx", *urls, env=ONCE)
+        assert len(server.requests) == (first != "expired")
+    assert ran.code == 0, ran.err
+    assert "the first URL did not do\n" in ran.err
+    assert "second" not in ran.err
+    assert ran.err.count("packing") == 1
+    assert names(bucket.get(OBJECT)) == KEPT
+
+
+def test_fresh_url_ends_after_the_third(place: Workplace) -> None:
+    with raw_server(answer(403)) as server:
+        urls = one_after_the_other(place, *[f"{server.url}/k?X-Amz-Signature=0"] * 4)
+        ran = place.run("sh", "fresh_url.sh", "./ctx", *urls)
+        assert len(server.requests) == 3
+    assert ran.code == 6
+    assert "the third URL did not do\n" in ran.err
+
+
+def test_fresh_url_does_not_ask_again_where_that_is_no_help(place: Workplace) -> None:
+    ran = place.run("sh", "fresh_url.sh", "./ctx", "false")
+    assert ran.code == 2
+    assert "did not do" not in ran.err
+
+
+def test_fresh_url_cleans_up_when_it_is_stopped(place: Workplace) -> None:
+    with raw_server(silent()) as server:
+        command = ["sh", "fresh_url.sh", "./ctx", "echo", f"{server.url}/k?X-Amz-Signature=0"]
+        with subprocess.Popen(
+            command,
+            cwd=place.path,
+            env=place.env,
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            while not server.requests:
+                assert process.poll() is None
+                time.sleep(0.01)
+            assert place.left_behind()
+            os.killpg(process.pid, signal.SIGTERM)
+            assert process.wait(30) == 143
+
+
+def test_if_changed_uploads_what_is_new_and_nothing_else(place: Workplace, bucket: Seaweed) -> None:
+    command = ("sh", "if_changed.sh", "./ctx", "ctx.sha256", *PRESIGN)
+    assert place.run(*command).code == 0
+    first = bucket.digest(OBJECT)
+    assert (place.path / "ctx.sha256").read_text() == f"{first}\n"
+
+    os.utime(place.path / "ctx/main.py", (1, 2_000_000_000))  # a clone has times of its own
+    bucket.put(OBJECT, b"untouched")
+    ran = place.run(*command)
+    assert (ran.code, ran.out) == (0, "nothing changed\n")
+    assert bucket.get(OBJECT) == b"untouched"
+
+    place.write("ctx/main.py", "print(1)\n")
+    assert place.run(*command).code == 0
+    assert bucket.digest(OBJECT) != first
+    assert (place.path / "ctx.sha256").read_text() == f"{bucket.digest(OBJECT)}\n"
+
+
+def test_if_changed_remembers_only_what_arrived(place: Workplace) -> None:
+    with raw_server(answer(403)) as server:
+        url = f"{server.url}/k?X-Amz-Signature=0"
+        assert place.run("sh", "if_changed.sh", "./ctx", "ctx.sha256", "echo", url).code == 6
+    assert not (place.path / "ctx.sha256").exists()
+    assert place.run("sh", "if_changed.sh", "./nowhere", "ctx.sha256", *PRESIGN).code == 2
+    assert not (place.path / "ctx.sha256").exists()
+
+
+def git(place: Workplace, *args: str) -> None:
+    who = {"GIT_CONFIG_NOSYSTEM": "1"}
+    ran = place.run("git", "-C", "ctx", *args, env=who)
+    assert ran.code == 0, ran.err
+
+
+def test_tracked_only_leaves_out_what_git_does_not_track(place: Workplace, bucket: Seaweed) -> None:
+    git(place, "init", "--quiet")
+    git(place, "add", ".")
+    for name in ("note.txt", "[ab]*.txt", "-x", "#c", "!d", "ü", "dist/all.txt", "src/big.tmp"):
+        place.write(f"ctx/{name}", "untracked\n")
+    place.write("ctx/a.txt", "tracked, and matched by [ab]*.txt\n")
+    git(place, "add", "a.txt")
+    ran = place.run("bash", "tracked_only.sh", "./ctx", *PRESIGN)
+    assert ran.code == 0, ran.err
+    assert names(bucket.get(OBJECT)) == [".dockerignore", "a.txt", *KEPT[1:]]
+
+
+def test_tracked_only_sends_nothing_where_git_fails(place: Workplace, bucket: Seaweed) -> None:
+    bucket.put(OBJECT, b"untouched")
+    ran = place.run("bash", "tracked_only.sh", "./ctx", *PRESIGN)
+    assert ran.code == 128
+    assert bucket.get(OBJECT) == b"untouched"
+
+
+def test_unpack_unpacks_what_would_be_sent(place: Workplace) -> None:
+    ran = place.run("bash", "unpack.sh", "./ctx", "./seen/here")
+    assert ran.code == 0, ran.err
+    seen = place.path / "seen/here"
+    assert sorted(str(path.relative_to(seen)) for path in seen.rglob("*")) == KEPT
+    for name in KEPT:
+        if (seen / name).is_file():
+            assert (seen / name).read_bytes() == (place.path / "ctx" / name).read_bytes()
+    assert place.run("bash", "unpack.sh", "./nowhere", "./seen/there").code
+
+
+def test_largest_lists_and_fails_above_the_limit(place: Workplace) -> None:
+    ran = place.run("sh", "largest.sh", "./ctx", "200000")
+    assert ran.code == 0, ran.err
+    assert "100000\tsrc/big.bin\n" in ran.out
+    assert "noise" not in ran.out
+    ran = place.run("sh", "largest.sh", "./ctx", "100000")
+    assert ran.code == 1
+    assert ran.err == "100016 bytes would be sent, 100000 are allowed\n"
+    assert place.run("sh", "largest.sh", "./nowhere", "1").code == 2
+
+
+def test_left_out_names_what_git_tracks_and_is_not_sent(place: Workplace) -> None:
+    git(place, "init", "--quiet")
+    git(place, "add", ".")
+    place.write("ctx/untracked.log", "x\n")
+    ran = place.run("bash", "left_out.sh", "./ctx")
+    assert (ran.code, ran.out) == (0, "noise.log: .dockerignore:1:*.log\n"), ran.err
+    place.write("ctx/.dockerignore", "[\n")
+    assert place.run("bash", "left_out.sh", "./ctx").code == 2
+
+
+def test_no_process_has_the_url_among_its_arguments(place: Workplace) -> None:
+    git(place, "init", "--quiet")
+    stand_in = '#!/bin/sh\necho "$@" >>commands\ncat >/dev/null\necho "{}"\n'
+    place.write("bin/e2b-upload", stand_in).chmod(0o755)
+    env = {"PATH": f"{place.path}/bin:{place.env['PATH']}"}
+    for script in ("upload.sh", "fresh_url.sh", "if_changed.sh ctx.sha256", "tracked_only.sh"):
+        name, *more = script.split()
+        ran = place.run("bash", name, "./ctx", *more, *PRESIGN, env=env)
+        assert ran.code == 0, ran.err
+        assert "Signature" not in ran.log
+    commands = (place.path / "commands").read_text()
+    assert commands.count("\n") == 6
+    assert "Signature" not in commands
