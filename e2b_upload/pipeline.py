@@ -28,7 +28,7 @@ from e2b_upload.errors import SourceError, SpoolError, UploadError, UsageError, 
 from e2b_upload.events import Expiring, Finished, Heavy, Kept, Progress, Started, ignore_events
 from e2b_upload.transfer.deadline import AbandonedError
 from e2b_upload.transfer.headers import checked_headers
-from e2b_upload.transfer.presigned import check_size, check_terms, read_terms
+from e2b_upload.transfer.presigned import Terms, check_size, check_terms, read_terms
 from e2b_upload.transfer.retry import CONNECT_TIMEOUT, RETRIES, STALL_TIMEOUT, Patience
 from e2b_upload.transfer.url import parse
 
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from e2b_upload.context.explain import Decision
     from e2b_upload.context.secrets import Secrets
     from e2b_upload.events import Event, OnEvent
-    from e2b_upload.transfer.presigned import Terms
     from e2b_upload.transfer.put import Sent
     from e2b_upload.transfer.url import PresignedUrl
 
@@ -291,7 +290,8 @@ def put(
         on_event: told of progress, redirects and retries.
 
     Raises:
-        UsageError: a URL or header that cannot be used, no such file, or another one by now.
+        UsageError: a URL or header that cannot be used, no such file, an empty one, or another one
+            by now.
         SourceError: the file changed while it was sent, or the stream cannot be read.
         SpoolError: the stream cannot be spooled.
         UnavailableError: the network or the store kept failing; it may work later.
@@ -361,6 +361,12 @@ def _put_open(
 ) -> Receipt:
     """PUT what a descriptor leads to, and tell the digests of what was sent."""
     size = os.stat(descriptor).st_size
+    if not size:  # what comes out of a pipe or a redirection when the command before it failed
+        name = "" if path is None else f" {printable(path)}"
+        raise UsageError(
+            f"the archive{name} is empty",
+            hint="Did what should have written it fail? Pack it again.",
+        )
     with Digesting(descriptor) as digesting:  # while it is sent
         digesting.grown(size)
         known = cache(digesting.result)
@@ -478,6 +484,8 @@ def _build(
     with _packed(context, output, on_event=on_event, **options) as packed:
         archive = packed.archive
         if target is None or dry_run:
+            terms = read_terms(target.url) if target else Terms()
+            check_size(terms, target.url if target else None, archive.bytes, max_size)
             return Receipt(archive=archive, seconds=packed.seconds)
         target.foresee(packed.seconds.pack)
         try:

@@ -12,6 +12,7 @@ from e2b_upload import __version__
 from e2b_upload.cli.completion import InstallCompletion, ShowCompletion
 from e2b_upload.cli.inputs import (
     StandardInput,
+    as_utf8,
     no_url,
     read_headers,
     read_ignore_file,
@@ -192,7 +193,7 @@ def build(
             context,
             target,
             **source,
-            exclude=exclude or (),
+            exclude=map(as_utf8, exclude or ()),
             follow_symlinks=follow_symlinks,
             secrets=secrets,
             warn_size=limit or None,
@@ -253,7 +254,7 @@ def pack(
             context,
             None,
             **source,
-            exclude=exclude or (),
+            exclude=map(as_utf8, exclude or ()),
             follow_symlinks=follow_symlinks,
             secrets=secrets,
             warn_size=limit or None,
@@ -355,7 +356,7 @@ def ls(
         entries = pipeline.collect(
             context,
             **source,
-            exclude=exclude or (),
+            exclude=map(as_utf8, exclude or ()),
             follow_symlinks=follow_symlinks,
             secrets=secrets,
             on_event=on_event,
@@ -387,12 +388,18 @@ def explain(
     report = _report(ctx, quiet=quiet, verbose=verbose, color=color, as_json=as_json)
     stdin = StandardInput()
     source = read_ignore_file(ctx, stdin, ignore_file, no_ignore=no_ignore)
-    named = [each for path in paths for each in (stdin.lines("PATH") if path == "-" else [path])]
+    named = [
+        each for path in paths for each in (stdin.lines("PATH") if path == "-" else [as_utf8(path)])
+    ]
     from e2b_upload import pipeline
     from e2b_upload.cli.listing import show_decisions
 
     decisions = pipeline.explain(
-        context, named, **source, exclude=exclude or (), follow_symlinks=follow_symlinks
+        context,
+        named,
+        **source,
+        exclude=map(as_utf8, exclude or ()),
+        follow_symlinks=follow_symlinks,
     )
     show_decisions(decisions, report)
 

@@ -62,9 +62,14 @@ class StandardInput:
                         f"a line of standard input is longer than {_MAX_PATH_BYTES} bytes",
                         hint="Give one path a line.",
                     )
-                yield os.fsdecode(line.removesuffix(b"\n"))
+                yield as_utf8(line.removesuffix(b"\n"))
         except OSError as error:
             raise _unreadable(purpose, "standard input", error) from error
+
+
+def as_utf8(argument: str | bytes) -> str:
+    """Return an argument as names and patterns are compared: UTF-8, whatever the locale says."""
+    return os.fsencode(argument).decode("utf-8", "surrogateescape")
 
 
 def _unreadable(what: str, where: str, error: OSError) -> UsageError:

@@ -6,13 +6,14 @@ import json
 import sys
 import tempfile
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
+from e2b_upload.archive.spool import default_folder
 from e2b_upload.cli import github
 from e2b_upload.cli.report import size
 from e2b_upload.cli.streams import is_read
 from e2b_upload.context.weight import Largest
-from e2b_upload.errors import printable
+from e2b_upload.errors import SpoolError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -75,8 +76,9 @@ def list_entries(
         for entry in counted:
             _print(_line(entry.size if entry.type == "file" else None, _shown(entry)))
             if not is_read(sys.stdout):
-                return
-    report.line(str(totals))
+                break
+    if is_read(sys.stdout):
+        report.line(str(totals))
 
 
 def _print(line: str) -> None:
@@ -144,29 +146,44 @@ def _print_largest(largest: Iterable[Weight], content_bytes: int) -> None:
 
 
 def _print_json(
-    entries: Iterator[Entry], totals: _Totals, ranking: Largest | None, report: Report
+    entries: Iterable[Entry], totals: _Totals, ranking: Largest | None, report: Report
 ) -> None:
     """Print one object, once it is whole: what fails on the way has an object of its own."""
-    with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, "w+", encoding="ascii") as text:
-        text.write('{"entries": [')
-        comma = ""
-        for entry in entries:
-            text.write(comma + github.harmless_json(json.dumps(_as_json(entry))))
-            comma = ", "
-            if ranking is not None:
-                ranking.add(entry)
-        rest: dict[str, Any] = {
-            "files": totals.counts["file"],
-            "directories": totals.counts["directory"],
-            "symlinks": totals.counts["symlink"],
-            "hardlinks": totals.counts["hardlink"],
-            "content_bytes": totals.content_bytes,
-        }
+    folder = default_folder()
+    try:
+        with tempfile.SpooledTemporaryFile(
+            _IN_MEMORY_BYTES, "w+", encoding="ascii", dir=folder
+        ) as text:
+            _write_json(text, entries, totals, ranking)
+            text.seek(0)
+            report.copy(text)
+    except OSError as error:
+        raise SpoolError(
+            f"the list cannot be written in {printable(folder)}: {error.strerror}",
+            hint="Make room there, or set TMPDIR to a folder on another disk.",
+        ) from error
+
+
+def _write_json(
+    text: IO[str], entries: Iterable[Entry], totals: _Totals, ranking: Largest | None
+) -> None:
+    text.write('{"entries": [')
+    comma = ""
+    for entry in entries:
+        text.write(comma + github.harmless_json(json.dumps(_as_json(entry))))
+        comma = ", "
         if ranking is not None:
-            rest["largest"] = [{"path": w.path, "bytes": w.bytes} for w in ranking.result()]
-        text.write(f"], {github.harmless_json(json.dumps(rest))[1:]}\n")
-        text.seek(0)
-        report.copy(text)
+            ranking.add(entry)
+    rest: dict[str, Any] = {
+        "files": totals.counts["file"],
+        "directories": totals.counts["directory"],
+        "symlinks": totals.counts["symlink"],
+        "hardlinks": totals.counts["hardlink"],
+        "content_bytes": totals.content_bytes,
+    }
+    if ranking is not None:
+        rest["largest"] = [{"path": w.path, "bytes": w.bytes} for w in ranking.result()]
+    text.write(f"], {github.harmless_json(json.dumps(rest))[1:]}\n")
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:
@@ -174,7 +191,7 @@ def _as_json(entry: Entry) -> dict[str, Any]:
         "path": entry.path,
         "type": entry.type,
         "size": entry.size,
-        "mode": f"{entry.mode:04o}",
+        "mode": f"0{entry.mode:03o}",
         "target": entry.target,
     }
 

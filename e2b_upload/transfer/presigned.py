@@ -175,12 +175,14 @@ def check_terms(terms: Terms, url: PresignedUrl, headers: Mapping[str, str], *, 
     _check_headers(terms, url, headers)
 
 
-def check_size(terms: Terms, url: PresignedUrl, size: int, max_size: int | None = None) -> None:
+def check_size(
+    terms: Terms, url: PresignedUrl | None, size: int, max_size: int | None = None
+) -> None:
     """Refuse an archive that is larger than the store takes in one PUT, or than the caller allows.
 
     Args:
         terms: what the URL says.
-        url: for the message.
+        url: for the message; None where nothing is to be put yet.
         size: bytes of the archive.
         max_size: the most that the caller wants to send; it counts instead of the store's limit.
 
@@ -195,7 +197,7 @@ def check_size(terms: Terms, url: PresignedUrl, size: int, max_size: int | None 
                 f"the archive of {size:,} bytes is larger than the {max_size:,} that are allowed",
                 hint=f"{hint} Or allow more: --max-size.",
             )
-    elif terms.max_bytes is not None and size > terms.max_bytes:
+    elif url is not None and terms.max_bytes is not None and size > terms.max_bytes:
         raise RefusedError(
             f"the archive of {size:,} bytes is too large for {url.shown}: "
             f"{url.host} takes {_round_size(terms.max_bytes)} at most in one PUT",

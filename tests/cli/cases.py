@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Final
 
-from tests.cli.harness import PASSWORD, QUERY, SIGNATURE, TOKEN
+from tests.cli.harness import LISTING_KEYS, PASSWORD, QUERY, SIGNATURE, SUCCESS_KEYS, TOKEN
 from tests.support.rawserver import (
     Connection,
     Script,
@@ -16,9 +16,28 @@ from tests.support.rawserver import (
     early,
     garbage,
     reset_after,
+    silent,
 )
 
 STORED: Final = answer(200)
+
+KEYS: Final = {
+    "build": SUCCESS_KEYS,
+    "pack": SUCCESS_KEYS,
+    "put": SUCCESS_KEYS,
+    "ls": LISTING_KEYS,
+    "explain": ["paths"],
+}
+"""Each command, with what its object holds on success."""
+
+MISTAKES: Final = {
+    "build": "build nowhere --dry-run",
+    "pack": "pack nowhere -o kept",
+    "put": "put nowhere --url http://h/k",
+    "ls": "ls nowhere",
+    "explain": "explain nowhere a",
+}
+"""Each command, with something that is not there."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +52,7 @@ class Case:
         hint: words of what to do next.
         env: environment variables.
         stdin: what standard input holds.
+        asked: what standard output holds without `--json`.
         scripts: how the server answers.
         tls: whether it speaks TLS; `{ca}` is a file with the CA that signed its certificate.
         files: what the working folder holds beside the context `ctx` with its file `a`.
@@ -46,12 +66,32 @@ class Case:
     _: KW_ONLY
     env: Mapping[str, str] = field(default_factory=dict)
     stdin: str = ""
+    asked: str = ""
     scripts: tuple[Script, ...] = (STORED,)
     tls: bool = False
     files: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def verb(self) -> str:
+        return self.command.split()[0]
+
+    @property
+    def holds_a_secret(self) -> bool:
+        texts = (self.command, self.stdin, *self.env.values(), *self.files.values())
+        return any(word in text for text in texts for word in ("{url}", "{query}", SIGNATURE))
+
+    def takes(self, *options: str) -> bool:
+        """Whether more options can be put after the command."""
+        words = {*self.command.split()}
+        return (
+            self.verb in KEYS
+            and not words & {*options}
+            and not ("--json" in options and "--tree" in words)
+            and not ("--progress" in options and self.verb in {"ls", "explain"})
+        )
 
 
 def hang_up(connection: Connection) -> None:
@@ -77,12 +117,27 @@ _ECHO = xml(
     f"<SignatureProvided>{SIGNATURE}</SignatureProvided>",
 )
 _PUT = "build ctx --url {url}"
+_SEND = "put archive --url {url}"
+_ARCHIVE = {"archive": "not quite an archive"}
+_ALTERED = answer(200, headers={"ETag": f'"{"0" * 32}"'})
+_EXPIRED = (
+    "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date=20200101T000000Z&X-Amz-Expires=60"
+    "&X-Amz-SignedHeaders=host"
+)
 _VARIABLES = (
     *("E2B_UPLOAD_URL", "E2B_UPLOAD_IGNORE_FILE", "E2B_UPLOAD_COMPRESSION", "SOURCE_DATE_EPOCH"),
     *("E2B_UPLOAD_RETRIES", "E2B_UPLOAD_CONNECT_TIMEOUT", "E2B_UPLOAD_STALL_TIMEOUT"),
-    *("E2B_UPLOAD_MAX_TIME", "E2B_UPLOAD_THREADS"),
-    *("E2B_UPLOAD_SPOOL_DIR", "E2B_UPLOAD_PROGRESS", "NO_COLOR", "FORCE_COLOR", "HTTPS_PROXY"),
+    *("E2B_UPLOAD_MAX_TIME", "E2B_UPLOAD_MAX_SIZE", "E2B_UPLOAD_THREADS", "E2B_UPLOAD_SECRETS"),
+    *(
+        "E2B_UPLOAD_WARN_SIZE",
+        "E2B_UPLOAD_SPOOL_DIR",
+        "E2B_UPLOAD_PROGRESS",
+        "NO_COLOR",
+        "FORCE_COLOR",
+    ),
+    "HTTPS_PROXY",
 )
+_UNSET = dict.fromkeys(_VARIABLES, "")
 _HTTPS = "build ctx --url 'https://store.invalid/bucket/key?{query}'"
 
 DONE: Final = [
@@ -100,7 +155,36 @@ DONE: Final = [
     Case("kept", "build ctx --url {url} -o kept.tar.gz"),
     Case("dry run with a URL", "build ctx --url {url} --dry-run"),
     Case("dry run without a URL", "build ctx --dry-run"),
-    Case("empty variables", _PUT, env=dict.fromkeys(_VARIABLES, "")),
+    Case("packed", "pack ctx -o kept.tar.gz"),
+    Case("packed, a URL in the environment", "pack ctx -o kept", env={"E2B_UPLOAD_URL": "{url}"}),
+    Case("put", _SEND, files=_ARCHIVE),
+    Case("put, URL in the environment", "put archive", files=_ARCHIVE,
+         env={"E2B_UPLOAD_URL": "{url}\n"}),
+    Case("put, URL from standard input", "put archive --url -", stdin="{url}\n", files=_ARCHIVE),
+    Case("put, URL file -", "put archive --url-file -", stdin="{url}\n", files=_ARCHIVE),
+    Case("put, URL from a file", "put archive --url-file u", files={"u": "{url}"} | _ARCHIVE,
+         env={"E2B_UPLOAD_URL": "not looked at"}),
+    Case("put standard input", "put - --url {url}", stdin="not quite an archive"),
+    Case("put standard input, URL from a file", "put - --url-file u", stdin="not quite an archive",
+         files={"u": "{url}"}),
+    Case("put a file whose name is -", "put ./- --url -", stdin="{url}", files={"-": "archive"}),
+    Case("put redirected", _SEND, files=_ARCHIVE,
+         scripts=(redirect(307, f"/elsewhere?{QUERY}"), STORED)),
+    Case("listed", "ls ctx", asked="      2 B  a\n"),
+    Case("listed as a tree", "ls ctx --tree", asked="      2 B  ctx/\n      2 B  └── a\n"),
+    Case("listed, ignore file from standard input", "ls ctx --ignore-file -", stdin="a\n"),
+    Case("explained", "explain ctx a", asked="kept\tno pattern\ta\n"),
+    Case("explained, paths from standard input", "explain ctx -", stdin="a\n./a",
+         asked="kept\tno pattern\ta\n" * 2),
+    Case("explained, ignore file from standard input", "explain ctx a --ignore-file -",
+         stdin="#\n a \n", asked="excluded\t-:2:a\ta\n"),
+    Case("explained, ignore file - in the environment", "explain ctx a", stdin="a\n",
+         env={"E2B_UPLOAD_IGNORE_FILE": "-"}, asked="excluded\t-:1:a\ta\n"),
+    Case("empty variables", _PUT, env=_UNSET),
+    Case("empty variables, packed", "pack ctx -o kept", env=_UNSET),
+    Case("empty variables, put", _SEND, files=_ARCHIVE, env=_UNSET),
+    Case("empty variables, listed", "ls ctx", asked="      2 B  a\n", env=_UNSET),
+    Case("empty variables, explained", "explain ctx a", asked="kept\tno pattern\ta\n", env=_UNSET),
 ]  # fmt: skip
 
 USAGE: Final = [
@@ -120,7 +204,68 @@ USAGE: Final = [
          "-o - and --json", "-o FILE"),
     Case("URL file without a name", "build ctx --url-file ''", 2, "cannot be read", "file that",
          env={"E2B_UPLOAD_URL": "{url}"}),
+    Case("-o - --json, packed", "pack ctx -o - --json", 2, "-o - and --json", "-o FILE"),
+    Case("-o /dev/stdout --json, packed", "pack ctx -o /dev/stdout --json", 2, "-o - and --json",
+         "-o FILE"),
+    Case("-q -v, packed", "pack ctx -o kept -q -v", 2, "-q and -v exclude", "Choose one"),
+    Case("-q -v, put", "put archive --url {url} -q -v", 2, "-q and -v exclude", "Choose one"),
+    Case("-q -v, listed", "ls ctx -q -v", 2, "-q and -v exclude", "Choose one"),
+    Case("-q -v, explained", "explain ctx a -q -v", 2, "-q and -v exclude", "Choose one"),
+    Case("--no-ignore --ignore-file, packed", "pack ctx -o kept --no-ignore --ignore-file f", 2,
+         "--no-ignore and --ignore-file exclude", "Choose one"),
+    Case("--no-ignore --ignore-file, listed", "ls ctx --no-ignore --ignore-file -", 2,
+         "--no-ignore and --ignore-file exclude", "Choose one"),
+    Case("--no-ignore --ignore-file, explained", "explain ctx a --no-ignore --ignore-file f", 2,
+         "--no-ignore and --ignore-file exclude", "Choose one"),
+    Case("two URLs, put", "put archive --url {url} --url-file u", 2, "--url-file exclude",
+         "Choose one"),
+    Case("--tree --json", "ls ctx --tree --json", 2, "--tree and --json exclude", "Choose one"),
+    Case("--tree --largest", "ls ctx --tree --largest 3", 2, "--tree and --largest exclude",
+         "Choose one"),
+    # Standard input is read once.
+    Case("- for both the ignore file and the URL", "build ctx --ignore-file - --url -", 2,
+         "--ignore-file and the URL both read standard input", "a file"),
+    Case("- for both the ignore file and the URL file", "build ctx --ignore-file - --url-file -", 2,
+         "--ignore-file and the URL both read standard input", "a file"),
+    Case("- for both FILE and the URL", "put - --url -", 2, "FILE and the URL both read", "a file"),
+    Case("- for both FILE and the URL file", "put - --url-file -", 2, "FILE and the URL both read",
+         "a file"),
+    Case("- for both FILE and the variable", "put -", 2, "FILE and the URL both read", "a file",
+         env={"E2B_UPLOAD_URL": "-"}),
+    Case("- for both the ignore file and PATH", "explain ctx - --ignore-file -", 2,
+         "--ignore-file and PATH both read standard input", "a file"),
+    Case("- for PATH twice", "explain ctx - a -", 2, "PATH and PATH both read", "a file",
+         stdin="a\n"),
+    # What a command needs, and what it does not know.
+    Case("no FILE to pack into", "pack ctx", 2, "no file to pack into", "-o FILE"),
+    Case("-o empty", "pack ctx -o ''", 2, "-o is empty", "Was the variable set?"),
+    Case("--spool-dir empty", "put - --url {url} --spool-dir ''", 2, "--spool-dir is empty",
+         "Was the variable set?", stdin="archive"),
+    Case("--ignore-file empty", "ls ctx --ignore-file ''", 2, "--ignore-file is empty",
+         "Was the variable set?"),
+    Case("no FILE to put", "put --url {url}", 2, "Missing argument 'FILE'", "put --help"),
+    Case("no CONTEXT to list", "ls", 2, "Missing argument 'CONTEXT'", "ls --help"),
+    Case("no PATH to explain", "explain ctx", 2, "Missing argument 'PATH'", "explain --help"),
+    Case("no URL to put to", "put archive", 2, "there is no URL", "E2B_UPLOAD_URL", files=_ARCHIVE),
+    Case("pack does not put", "pack ctx -o kept --url {url}", 2, "No such option: --url", "--help"),
+    Case("put does not pack", "put archive --url {url} -x a", 2, "No such option: -x", "--help"),
+    Case("ls does not pack", "ls ctx -o kept", 2, "No such option: -o", "--help"),
+    Case("explain has no progress", "explain ctx a --progress bar", 2, "No such option", "--help"),
     # Values that do not parse.
+    Case("--max-size", "put archive --url {url} --max-size 5M", 2, "'5M' is no size for --max-size",
+         "500MB", files=_ARCHIVE),
+    Case("--max-size empty", "build ctx --url {url} --max-size ''", 2, "is no size", "500MB"),
+    Case("--max-size negative", "build ctx --url {url} --max-size -1", 2, "is no size", "500MB"),
+    Case("--max-size beside a dry run", "build ctx --dry-run --max-size much", 2, "is no size",
+         "500MB"),
+    Case("E2B_UPLOAD_MAX_SIZE", _SEND, 2, "'1e3' is no size", "500MB", files=_ARCHIVE,
+         env={"E2B_UPLOAD_MAX_SIZE": "1e3"}),
+    Case("--retries, put", "put archive --url {url} --retries -1", 2, "'--retries'", "--help"),
+    Case("--max-time, put", "put archive --url {url} --max-time 0", 2, "0.0 is no time", "than 0",
+         files=_ARCHIVE),
+    Case("--mtime, packed", "pack ctx -o kept --mtime noon", 2, "'--mtime'", "--help"),
+    Case("--compression, packed", "pack ctx -o kept --compression gzip", 2, "'fast'", "--help"),
+    Case("--color, listed", "ls ctx --color odd", 2, "'never'", "--help"),
     Case("--mtime no number", "build ctx --url {url} --mtime noon", 2, "'--mtime'", "--help"),
     Case("--mtime negative", "build ctx --url {url} --mtime -1", 2, "'--mtime'", "--help"),
     Case("SOURCE_DATE_EPOCH no number", _PUT, 2, "'SOURCE_DATE_EPOCH'", "--help",
@@ -148,8 +293,48 @@ USAGE: Final = [
     Case("context missing", "build nowhere --url {url}", 2, "nowhere does not exist", "folder"),
     Case("context a file", "build ctx/a --url {url}", 2, "ctx/a is not a directory", "folder"),
     Case("context empty", "build '' --url {url}", 2, "context", "folder"),
+    Case("context missing, packed", "pack nowhere -o kept", 2, "nowhere does not exist", "folder"),
+    Case("context missing, listed", "ls nowhere", 2, "nowhere does not exist", "folder"),
+    Case("context a file, listed", "ls ctx/a", 2, "ctx/a is not a directory", "folder"),
+    Case("context empty, listed", "ls ''", 2, "context", "folder"),
+    Case("context missing, explained", "explain nowhere a", 2, "nowhere does not exist", "folder"),
+    # Paths in it.
+    Case("outside", "explain ctx a ../ctx/a", 2, "../ctx/a lies outside of the context ctx",
+         "Paths are taken from the context"),
+    Case("outside, absolute", "explain ctx /a", 2, "/a lies outside of the context ctx",
+         "Paths are taken from the context"),
+    Case("outside, from standard input", "explain ctx -", 2, ".. lies outside of the context ctx",
+         "Paths are taken from the context", stdin="a\n..\n"),
+    Case("PATH empty", "explain ctx ''", 2, "a path is empty", "Name a path"),
+    Case("a line empty", "explain ctx -", 2, "a path is empty", "Name a path", stdin="a\n\na\n"),
+    Case("a line with a zero byte", "explain ctx -", 2, r"a\x00b is no path", "Name a path",
+         stdin="a\0b\n"),
+    Case("a line too long", "explain ctx -", 2, "longer than 65536 bytes", "one path a line",
+         stdin="a/" * 32769),
+    # The archive.
+    Case("archive missing", _SEND, 2, "the archive archive cannot be opened: No such file",
+         "that is there"),
+    Case("archive without a name", "put '' --url {url}", 2, "cannot be opened", "that is there"),
+    Case("archive a folder", "put ctx --url {url}", 2, "ctx cannot be opened: Is a directory",
+         "that is there"),
+    Case("archive a device", "put /dev/null --url {url}", 2, "/dev/null is not a regular file",
+         "write it to a file first"),
+    Case("archive empty", _SEND, 2, "the archive archive is empty", "Did what should have written",
+         files={"archive": ""}),
+    Case("standard input empty, put", "put - --url {url}", 2, "the archive is empty",
+         "Did what should have written"),
     # The URL.
+    Case("ftp, put", "put archive --url 'ftp://store.invalid/k?{query}'", 2, "https://", "quotes",
+         files=_ARCHIVE),
+    Case("URL empty, put", "put archive --url ''", 2, "the URL is empty", "variable",
+         files=_ARCHIVE),
+    Case("URL file missing, put", "put archive --url-file u", 2, "from u: No such file",
+         "file that"),
     Case("no URL", "build ctx", 2, "there is no URL", "E2B_UPLOAD_URL"),
+    Case("E2B_UPLOAD_URL empty", "build ctx", 2, "there is no URL", "E2B_UPLOAD_URL",
+         env={"E2B_UPLOAD_URL": ""}),
+    Case("E2B_UPLOAD_URL empty, put", "put archive", 2, "there is no URL", "E2B_UPLOAD_URL",
+         env={"E2B_UPLOAD_URL": ""}, files=_ARCHIVE),
     Case("empty URL", "build ctx --url ''", 2, "the URL is empty", "variable"),
     Case("blank URL", "build ctx --url ' \n'", 2, "the URL is empty", "variable"),
     Case("no scheme", "build ctx --url 'store.invalid/k?{query}'", 2, "https://", "in quotes"),
@@ -189,7 +374,22 @@ USAGE: Final = [
          "X-Amz-Security-Token", "Name: value"),
     Case("no name", "build ctx --url {url} -H ': a'", 2, "not the name of a header", "Name: value"),
     Case("twice", "build ctx --url {url} -H 'X: a' -H 'x: b'", 2, "x is given twice", "once"),
+    Case("Content-Length, put", "put archive --url {url} -H 'Content-Length: 1'", 2,
+         "Content-Length", "Leave it out", files=_ARCHIVE),
+    Case("no colon, put", "put archive --url {url} -H Nocolon", 2, "Nocolon", "Name: value"),
     # Patterns.
+    Case("bad pattern, packed", "pack ctx -o kept", 2, ".dockerignore, line 1: the pattern 'a['",
+         "correct the pattern", files={"ctx/.dockerignore": "a["}),
+    Case("bad pattern, listed", "ls ctx", 2, ".dockerignore, line 1: the pattern 'a['",
+         "correct the pattern", files={"ctx/.dockerignore": "a["}),
+    Case("bad pattern, explained", "explain ctx a", 2, ".dockerignore, line 1: the pattern 'a['",
+         "correct the pattern", files={"ctx/.dockerignore": "a["}),
+    Case("bad pattern, standard input", "ls ctx --ignore-file -", 2, "-, line 2: the pattern 'a['",
+         "correct the pattern", stdin="b\na["),
+    Case("bad --exclude, explained", "explain ctx a -x b -x 'a['", 2, "--exclude (option 2)",
+         "correct the pattern"),
+    Case("ignore file missing, listed", "ls ctx --ignore-file f", 2, "f does not exist",
+         "from the working folder"),
     Case("bad pattern", _PUT, 2, ".dockerignore, line 3: the pattern 'a[' does not parse",
          "correct the pattern", files={"ctx/.dockerignore": "# a comment\n\n  a[\n"}),
     Case("bad pattern, other file", "build ctx --url {url} --ignore-file f", 2,
@@ -215,6 +415,13 @@ USAGE: Final = [
 SOURCE: Final = [
     Case("ignore file a folder", "build ctx --url {url} --ignore-file ctx", 3,
          "the ignore file ctx cannot be read: Is a directory", "--no-ignore"),
+    *(
+        Case(f"ignore file a folder, {verb}", f"{command} --ignore-file ctx", 3,
+             "the ignore file ctx cannot be read: Is a directory", "--no-ignore")
+        for verb, command in (
+            ("packed", "pack ctx -o kept"), ("listed", "ls ctx"), ("explained", "explain ctx a")
+        )
+    ),
 ]  # fmt: skip
 
 SPOOL: Final = [
@@ -228,6 +435,17 @@ SPOOL: Final = [
     Case("-o in a missing folder", "build ctx --url {url} -o no/kept", 4, "no such folder", "-o"),
     Case("-o a folder", "build ctx --url {url} -o ctx", 4, "ctx: it is a folder", "-o"),
     Case("-o full", "build ctx --url {url} -o /dev/full", 4, "the disk is full", "Make room"),
+    Case("spool folder missing, packed", "pack ctx -o kept --spool-dir no", 4,
+         "in no: No such file", "--spool-dir"),
+    Case("spool folder missing, put", "put - --url {url} --spool-dir no", 4, "in no: No such file",
+         "--spool-dir", stdin="archive"),
+    Case("E2B_UPLOAD_SPOOL_DIR missing, put", "put - --url {url}", 4, "in no: No such file",
+         "--spool-dir", stdin="archive", env={"E2B_UPLOAD_SPOOL_DIR": "no"}),
+    Case("TMPDIR missing, put", "put - --url {url}", 4, "in no: No such file", "TMPDIR",
+         stdin="archive", env={"TMPDIR": "no"}),
+    Case("packed in a missing folder", "pack ctx -o no/kept", 4, "no such folder", "-o"),
+    Case("packed as a folder", "pack ctx -o ctx", 4, "ctx: it is a folder", "-o"),
+    Case("packed, full", "pack ctx -o /dev/full", 4, "the disk is full", "Make room"),
 ]  # fmt: skip
 
 UNAVAILABLE: Final = [
@@ -238,6 +456,18 @@ UNAVAILABLE: Final = [
     Case("hangs up", _PUT, 5, "closed without an answer", "Try again", scripts=(hang_up,)),
     Case("resets", _PUT, 5, "broke after", "Try again", scripts=(reset_after(1),)),
     Case("no HTTP", _PUT, 5, "the answer is not HTTP", "Try again", scripts=(garbage(),)),
+    Case("nobody listens, put", "put archive --url 'http://{refusing}/k?{query}'", 5, "refused",
+         "later", files=_ARCHIVE),
+    Case("503, put", _SEND, 5, "503 SlowDown: breathe", "later", files=_ARCHIVE,
+         scripts=(answer(503, xml("SlowDown", "breathe")),)),
+    Case("hangs up, put standard input", "put - --url {url}", 5, "closed without an answer",
+         "Try again", scripts=(hang_up,), stdin="archive"),
+    Case("never answers, put", "put archive --url {url} --max-time 0.1", 5, "was not done in 0.1",
+         "--max-time", files=_ARCHIVE, scripts=(silent(),)),
+    Case("stores something else", _PUT, 5, "stored something else than the archive",
+         "on the way", scripts=(_ALTERED,)),
+    Case("stores something else, put", _SEND, 5, "stored something else than the archive",
+         "on the way", files=_ARCHIVE, scripts=(_ALTERED,)),
     Case("no proxy", _HTTPS, 5, "proxy on the way to store.invalid", "HTTPS_PROXY",
          env={"HTTPS_PROXY": f"http://u:{PASSWORD}@{{refusing}}"}),
 ]  # fmt: skip
@@ -264,6 +494,30 @@ REFUSED: Final = [
          env={"REQUESTS_CA_BUNDLE": "{ca}"}, scripts=(redirect(308, f"http://h/k?{QUERY}"),)),
     Case("untrusted certificate", _PUT, 6, "certificate of localhost", "REQUESTS_CA_BUNDLE",
          tls=True),
+    Case("403, put", _SEND, 6, "403 AccessDenied: expired (request id R3QU35T)", "fresh URL",
+         files=_ARCHIVE, scripts=(answer(403, xml("AccessDenied", "expired")),)),
+    Case("403, put standard input", "put - --url {url}", 6, "403", "fresh URL", stdin="archive",
+         scripts=(answer(403),)),
+    *(
+        Case(f"{name}{', put' * ('put' in command)}", f"{command} --url 'https://h/k?{query}'", 6,
+             message, hint, files=_ARCHIVE)
+        for command in ("build ctx", "put archive")
+        for name, query, message, hint in (
+            ("expired", f"{_EXPIRED}&{QUERY}", "expired", "fresh URL"),
+            ("signed header missing", "X-Amz-SignedHeaders=host;x-amz-acl&" + QUERY,
+             "headers that are not sent: x-amz-acl", "-H 'x-amz-acl: …'"),
+            ("may only be read", "sv=1&sig=not-known-to-anybody&sp=r", "no permission to write",
+             "may create or write"),
+        )
+    ),
+    Case("larger than --max-size", f"{_PUT} --max-size 10", 6, "larger than the 10 that are",
+         "Or allow more: --max-size"),
+    Case("larger than --max-size, dry run", f"{_PUT} --max-size 10 --dry-run", 6,
+         "larger than the 10 that are", "Or allow more: --max-size"),
+    Case("larger than --max-size, put", f"{_SEND} --max-size 19B", 6, "larger than the 19 that are",
+         "Or allow more: --max-size", files=_ARCHIVE),
+    Case("larger than --max-size, put standard input", "put - --url {url} --max-size 0", 6,
+         "larger than the 0 that are", "Or allow more: --max-size", stdin="archive"),
     Case("407 of a tunnel", _HTTPS, 6, "proxy refused the way to store.invalid: 407", "NO_PROXY",
          scripts=(early(407),), env={"HTTPS_PROXY": f"http://u:{PASSWORD}@127.0.0.1:{{port}}"}),
     Case("407 of a proxy", "build ctx --url 'http://store.invalid/k?{query}'", 6, "407", "NO_PROXY",

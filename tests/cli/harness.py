@@ -49,6 +49,10 @@ SUCCESS_KEYS: Final = [
 ARCHIVE_KEYS: Final = [
     *("bytes", "sha256", "md5", "files", "directories", "symlinks", "hardlinks", "content_bytes")
 ]
+LISTING_KEYS: Final = [
+    *("entries", "files", "directories", "symlinks", "hardlinks", "content_bytes")
+]
+ENTRY_KEYS: Final = ["path", "type", "size", "mode", "target"]
 SECONDS_KEYS: Final = ["collect", "pack", "put"]
 ERROR_KEYS: Final = [*("kind", "message", "hint", "exit_code", "http_status", "code", "request_id")]
 KIND: Final = {
@@ -68,9 +72,9 @@ LIMITED: Final = 'ulimit -f 2000; exec "$0" "$@"'
 
 CRASHES: Final = """
 from e2b_upload import pipeline
-def build(*args, **options):
+def crash(*args, **options):
     raise ZeroDivisionError("the unforeseen")
-pipeline.build = build"""
+pipeline.build = pipeline.put = pipeline.collect = pipeline.explain = crash"""
 
 # It sleeps in short pieces: a signal that comes just before a long one is not heeded until its end.
 CLEANS_UP_FOR_EVER: Final = """

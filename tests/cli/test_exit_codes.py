@@ -1,5 +1,6 @@
 """One table: a command, its exit code, what it says, and what to do next."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -31,7 +32,7 @@ from tests.support.rawserver import Connection, raw_server, response, silent, st
 @pytest.mark.parametrize("case", DONE, ids=str)
 def test_what_is_done_is_0(case: Case, run_case: RunCase) -> None:
     ended = run_case(case)
-    assert (ended.code, ended.out) == (0, b"")
+    assert (ended.code, ended.out.decode()) == (0, case.asked)
     assert "error" not in ended.err
 
 
@@ -147,6 +148,27 @@ def test_a_signal_ends_it_with_128_and_its_number(
     assert "Traceback" not in ended.err
     assert not any(secret in ended.err for secret in SECRETS)
     assert place.left_behind() == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "build ctx --url -",
+        "put ctx/a --url-file -",
+        "put - --url http://h/k",
+        "pack ctx -o kept --ignore-file -",
+        "explain ctx -",
+    ],
+)
+def test_a_signal_ends_it_while_it_reads_standard_input(command: str, place: Place) -> None:
+    with place.started(*command.split(), "--json", env=AT_ANY_MOMENT) as process:
+        assert process.stdin is not None
+        if hasattr(fcntl, "F_SETPIPE_SZ"):  # what is written is read then, but for so much
+            fcntl.fcntl(process.stdin, fcntl.F_SETPIPE_SZ, 4096)
+        process.stdin.write(b"a" * 20_000)
+        process.send_signal(SIGINT)
+        out, err = process.communicate(timeout=PATIENCE)
+    assert Ended(process.returncode, out, err.decode()).told(130)["message"] == "stopped by SIGINT"
 
 
 def test_a_signal_leaves_a_kept_archive_as_it_was(place: Place) -> None:

@@ -1,12 +1,14 @@
 """What is not needed is not imported: starting costs more than most builds of a small context."""
 
+import inspect
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
 
 import e2b_upload
-from tests.cli.harness import Place
+from tests.cli.harness import ARCHIVE_KEYS, KIND, SUCCESS_KEYS, Place
 
 HEAVY = {"typer", "rich", "requests", "urllib3", "pathspec", "re2", "isal"}
 RUN = "import sys; from e2b_upload.cli.edge import run; run(sys.argv[1:]);"
@@ -35,8 +37,11 @@ def imported(place: Place, code: str, *args: str) -> set[str]:
         (RUN, ["build", "--help"], HEAVY - {"typer", "rich"}),
         (RUN, ["build", "--frobnicate"], HEAVY - {"typer", "rich"}),
         (RUN, ["build", "ctx", "--dry-run", "-q"], {"requests", "urllib3"}),
+        (RUN, ["pack", "ctx", "-o", "/dev/null", "-q"], {"requests", "urllib3"}),
+        (RUN, ["ls", "ctx"], {"requests", "urllib3"}),
+        (RUN, ["explain", "ctx", "a"], {"requests", "urllib3"}),
     ],
-    ids=["the package", "its errors", "--version", "--help", "build --help", "mistake", "dry run"],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_what_is_not_needed_is_not_imported(
     code: str, args: list[str], unneeded: set[str], place: Place
@@ -66,6 +71,50 @@ def test_the_exported_names() -> None:
         "put",
     ]  # fmt: skip
     assert all(getattr(e2b_upload, name) for name in e2b_upload.__all__)
+
+
+NOTHING = inspect.Parameter.empty
+SIGNATURES: dict[str, dict[str, object]] = {
+    "collect": {"context": NOTHING, "ignore_file": None, "exclude": (), "follow_symlinks": False},
+    "pack": {"context": NOTHING, "output": NOTHING, "options": NOTHING},
+    "put": {"archive": NOTHING, "url": NOTHING, "headers": None, "retries": 4},
+    "build": {"context": NOTHING, "url": NOTHING, "options": NOTHING},
+    "build_async": {"context": NOTHING, "url": NOTHING, "options": NOTHING},
+}
+"""The names and defaults that callers rely on; there may be more."""
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_what_a_function_takes(name: str) -> None:
+    given = inspect.signature(getattr(e2b_upload, name)).parameters
+    defaults = {each: param.default for each, param in given.items()}
+    assert SIGNATURES[name].items() <= defaults.items()
+    kinds = inspect.Parameter
+    for each, param in given.items():
+        if each == "options":
+            assert param.kind is kinds.VAR_KEYWORD
+        elif param.default is NOTHING:
+            assert param.kind is kinds.POSITIONAL_OR_KEYWORD
+        else:
+            assert param.kind is kinds.KEYWORD_ONLY
+    assert inspect.iscoroutinefunction(getattr(e2b_upload, name)) == (name == "build_async")
+
+
+def test_each_exit_code_has_its_error() -> None:
+    subclasses = {error.exit_code: error.kind for error in e2b_upload.UploadError.__subclasses__()}
+    assert subclasses == {code: KIND[code] for code in (2, 3, 4, 5, 6)}
+    for error in e2b_upload.UploadError.__subclasses__():
+        assert getattr(e2b_upload, error.__name__) is error
+    assert not issubclass(e2b_upload.Interrupted, Exception)
+    assert e2b_upload.Interrupted(2).exit_code == 130
+
+
+def test_what_values_hold() -> None:
+    assert e2b_upload.Entry._fields[:5] == ("path", "type", "size", "mode", "target")
+    assert [field.name for field in fields(e2b_upload.Archive)] == [*ARCHIVE_KEYS, "path"]
+    names = [field.name for field in fields(e2b_upload.Receipt)]
+    assert sorted(names) == sorted({*SUCCESS_KEYS} - {"status"})
+    assert {"path", "kept", "rule"} < {field.name for field in fields(e2b_upload.Decision)}
 
 
 def test_what_is_not_exported_is_no_attribute() -> None:

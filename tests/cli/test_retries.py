@@ -73,14 +73,16 @@ OPTIONS: dict[str, tuple[str, Script | None, str]] = {
 
 @pytest.mark.parametrize("way", ["option", "environment"])
 @pytest.mark.parametrize("option", OPTIONS)
-def test_patience_is_set(way: str, option: str, call: Call, full_port: int) -> None:
+@pytest.mark.parametrize("command", ["build ctx", "put ctx/a"])
+def test_patience_is_set(command: str, way: str, option: str, call: Call, full_port: int) -> None:
     value, script, words = OPTIONS[option]
     name = "E2B_UPLOAD" + option.removeprefix("-").replace("-", "_").upper()
-    more, env = ([option, value], {}) if way == "option" else ([], {name: value})
+    # An option wins over the environment.
+    more, env = ([option, value], {name: "300"}) if way == "option" else ([], {name: value})
     with raw_server(script or STORED) as server:
         port = full_port if script is None else server.port
         url = f"http://127.0.0.1:{port}/k?{QUERY}"
-        ended = call("build", "ctx", "--url", url, *more, env=env)
+        ended = call(*command.split(), "--url", url, *more, env=env)
     assert ended.code == 5
     assert words in ended.err
 

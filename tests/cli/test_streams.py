@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.cli.cases import DONE, FAILED, STORED, Case
+from tests.cli.cases import DONE, FAILED, KEYS, MISTAKES, STORED, Case
 from tests.cli.conftest import Call, RunCase
 from tests.cli.harness import (
     ARCHIVE_KEYS,
@@ -58,18 +58,25 @@ def assert_quiet_end(ended: Ended) -> None:
 # One object, whatever happens.
 
 
-@pytest.mark.parametrize("case", DONE, ids=str)
+@pytest.mark.parametrize("case", [case for case in DONE if case.takes("--json")], ids=str)
 def test_success_is_one_object(case: Case, run_case: RunCase) -> None:
     ended = run_case(case, "--json")
     assert ended.code == 0
-    assert list(ended.json) == SUCCESS_KEYS
-    assert list(ended.json["archive"]) == ARCHIVE_KEYS
-    assert list(ended.json["seconds"]) == SECONDS_KEYS
-    dry = "dry run" in case.name
-    assert ended.json["status"] == ("dry-run" if dry else "uploaded")
-    assert (ended.json["http_status"], ended.json["attempts"]) == ((None, 0) if dry else (200, 1))
-    assert (ended.json["url"] is None) == dry
-    assert "?" not in str(ended.json["url"])
+    assert list(ended.json) == KEYS[case.verb]
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in DONE if KEYS[case.verb] == SUCCESS_KEYS], ids=str
+)
+def test_the_object_of_an_archive_has_these_keys(case: Case, run_case: RunCase) -> None:
+    told = run_case(case, "--json").json
+    assert list(told["archive"]) == ARCHIVE_KEYS
+    assert list(told["seconds"]) == SECONDS_KEYS
+    unsent = "dry-run" if "dry run" in case.name else "packed" if case.verb == "pack" else None
+    assert told["status"] == (unsent or "uploaded")
+    assert (told["http_status"], told["attempts"]) == ((None, 0) if unsent else (200, 1))
+    assert (told["url"] is None) == bool(unsent)
+    assert "?" not in str(told["url"])
 
 
 def test_the_object_tells_what_was_stored(place: Place, call: Call) -> None:
@@ -113,6 +120,14 @@ def test_failure_is_one_object(case: Case, run_case: RunCase) -> None:
         ["build", "ctx", "--frobnicate", "--json"],
         ["frobnicate", "--json"],
         ["build", "ctx", "--json", "--url"],
+        ["pack", "ctx", "--json"],
+        ["pack", "--json", "ctx", "--url", "http://h/k"],
+        ["put", "--json"],
+        ["put", "archive", "--json"],
+        ["ls", "--json"],
+        ["ls", "--json", "ctx", "--tree"],
+        ["explain", "--json", "ctx"],
+        ["explain", "ctx", "..", "--json"],
     ],
     ids=" ".join,
 )
@@ -134,16 +149,20 @@ def test_an_unreadable_source_is_one_object(place: Place) -> None:
     place.run("build", "ctx", "--dry-run", "--json", privileged=False).told(3)
 
 
-def test_a_bug_is_one_object_and_a_report_to_file(place: Place) -> None:
-    ended = place.run("build", "ctx", "--dry-run", "--json", python=CRASHES)
+@pytest.mark.parametrize("command", MISTAKES.values(), ids=MISTAKES)
+def test_a_bug_is_one_object_and_a_report_to_file(command: str, place: Place) -> None:
+    ended = place.run(*command.split(), "--json", python=CRASHES)
     assert ended.told(1)["message"] == "ZeroDivisionError: the unforeseen"
-    for words in ("ZeroDivisionError: the unforeseen", "Python 3.", "e2b-upload 0.", "in build"):
+    for words in ("ZeroDivisionError: the unforeseen", "Python 3.", "e2b-upload 0.", "in crash"):
         assert words in ended.err
     assert "file" in ended.lines[-1]
 
 
-def test_a_bug_says_nothing_on_standard_output_that_was_not_asked_for(place: Place) -> None:
-    ended = place.run("build", "ctx", "--dry-run", python=CRASHES)
+@pytest.mark.parametrize("command", MISTAKES.values(), ids=MISTAKES)
+def test_a_bug_says_nothing_on_standard_output_that_was_not_asked_for(
+    command: str, place: Place
+) -> None:
+    ended = place.run(*command.split(), python=CRASHES)
     assert (ended.code, ended.out) == (1, b"")
 
 
@@ -243,6 +262,13 @@ NOBODY_READS = {
     f"{BUILD} --json": {0},
     f"{WRONG} --json": {2},
     f"{BUILD} -o -": {4},
+    "pack ctx -o -": {4},
+    "ls ctx": {0},
+    "ls ctx --tree": {0},
+    "ls ctx --json": {0},
+    "ls ctx --largest 3": {0},
+    "explain ctx a": {0},
+    "explain ctx a --json": {0},
     "--help": {0, 141},
     "--version": {0, 141},
 }
@@ -250,9 +276,17 @@ NO_SPACE = {
     f"{BUILD} --json": {4},
     f"{WRONG} --json": {2, 4},
     f"{BUILD} -o -": {4},
+    "pack ctx -o -": {4},
+    "ls ctx": {4},
+    "ls ctx --tree": {4},
+    "ls ctx --json": {4},
+    "explain ctx a": {4},
+    "explain ctx a --json": {4},
     "--help": {4},
     "--version": {4},
 }
+# What is asked for without `--json`.
+ASKED = {"ls ctx -v", "ls ctx --ignore-file -", "explain ctx a"}
 # Nobody hears what it says, and it goes on all the same.
 NOBODY_HEARS = {
     BUILD: {0},
@@ -262,6 +296,12 @@ NOBODY_HEARS = {
     f"{BUILD} --progress bar --json": {0},
     WRONG: {2},
     f"{WRONG} --json": {2},
+    "pack ctx -o kept -v": {0},
+    "put nowhere --url http://h/k --json": {2},
+    "ls ctx -v": {0},
+    "ls ctx --json": {0},
+    "ls nowhere": {2},
+    "explain ctx a": {0},
 }
 
 
@@ -291,7 +331,7 @@ def test_standard_error_that_takes_nothing(
 ) -> None:
     ended = place.run(*command.split(), stderr=request.getfixturevalue(where))
     assert ended.code in codes
-    assert bool(ended.out) == ("--json" in command)
+    assert bool(ended.out) == (command in ASKED or "--json" in command)
 
 
 def test_a_reader_that_leaves_early(place: Place) -> None:
@@ -314,6 +354,14 @@ CLOSED = {
     f"{BUILD} --json >&-": {0, 4},
     f"{BUILD} -o - >&-": {4},
     "--version >&-": {0, 4},
+    "pack ctx -o - >&-": {4},
+    "ls ctx >&-": {4},
+    "ls ctx --json >&-": {4},
+    "ls nowhere --json >&-": {2, 4},
+    "explain ctx a >&-": {4},
+    "explain ctx - <&-": {0},
+    "ls ctx --ignore-file - <&-": {0},
+    "put - --url http://h/k <&-": {2},
     **{f"{command} 2>&-": codes for command, codes in NOBODY_HEARS.items()},
     f"{BUILD} <&- >&- 2>&-": {0},
     f"{WRONG} <&- >&- 2>&-": {2},
@@ -325,7 +373,9 @@ def test_a_closed_stream(command: str, codes: set[int], place: Place) -> None:
     ended = place.run(sh=f'exec "$0" "$1" "$2" {command}')  # python -m e2b_upload
     assert_quiet_end(ended)
     assert ended.code in codes
-    assert bool(ended.out) == command.endswith("--json 2>&-")
+    said, *closed = re.split(" (?=2?[<>]&-)", command)
+    asked = said in ASKED or "--json" in said
+    assert bool(ended.out) == (asked and ">&-" not in closed)
 
 
 def test_words_for_a_closed_stream_are_not_written_into_the_archive(place: Place) -> None:
@@ -362,9 +412,26 @@ def test_progress(
     assert ended.err.count("warning: left out pipe: a FIFO is not data") == 1
 
 
-def test_the_environment_chooses_the_progress(call: Call) -> None:
-    ended = call(*BUILD.split(), env={"E2B_UPLOAD_PROGRESS": "none"})
-    assert len(ended.lines) == 1
+@pytest.mark.parametrize(
+    ("args", "env", "plain"),
+    [
+        ("", {}, True),
+        ("", {"E2B_UPLOAD_PROGRESS": "none"}, False),
+        ("", {"E2B_UPLOAD_PROGRESS": ""}, True),
+        ("--progress plain", {"E2B_UPLOAD_PROGRESS": "none"}, True),
+        ("--progress none", {"E2B_UPLOAD_PROGRESS": "plain"}, False),
+    ],
+)
+@pytest.mark.parametrize("command", [BUILD, "pack ctx -o -", "put ctx/a --url {url}"])
+def test_the_environment_chooses_the_progress(
+    command: str, args: str, env: dict[str, str], call: Call, *, plain: bool
+) -> None:
+    with raw_server(STORED) as server:
+        words = command.format(url=f"{server.url}/k?{QUERY}").split()
+        ended = call(*words, *args.split(), env=env)
+    assert ended.code == 0
+    assert bool(re.search("^(packing|uploading) ", ended.err, re.MULTILINE)) == plain
+    assert plain or len(ended.lines) == 1
 
 
 def test_plain_progress_of_an_upload_is_a_line_each_ten_percent(place: Place, call: Call) -> None:

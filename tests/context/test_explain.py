@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -19,17 +20,17 @@ from tests.support.trees import File, Folder, Node, Symlink, make, trees
 A_LITTLE = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 
 
-def explained(context: Path | str, *paths: str, **options: object) -> list[Decision]:
-    return list(e2b_upload.explain(context, paths, **options))  # type: ignore[arg-type]
+def explained(context: Path | str, *paths: str, **options: Any) -> list[Decision]:
+    return list(e2b_upload.explain(context, paths, **options))
 
 
-def one(context: Path | str, path: str, **options: object) -> Decision:
+def one(context: Path | str, path: str, **options: Any) -> Decision:
     (decision,) = explained(context, path, **options)
     return decision
 
 
 def rule_of(decision: Decision) -> tuple[int, str] | None:
-    return decision.rule and (decision.rule.line, decision.rule.text)
+    return (decision.rule.line, decision.rule.text) if decision.rule else None
 
 
 @pytest.fixture
@@ -112,8 +113,9 @@ def test_a_path_may_be_absolute(context: Path, monkeypatch: pytest.MonkeyPatch) 
     above = context.parent / "above"
     above.symlink_to(context.parent)
     monkeypatch.chdir(context)
-    roots = [context, elsewhere, above / "ctx", above / "link"]
-    for root in [*roots, "../link", ".", "../ctx/d/.."]:
+    roots: list[str | Path] = [context, elsewhere, above / "ctx", above / "link"]
+    more: list[str | Path] = ["../link", ".", "../ctx/d/.."]
+    for root in roots + more:
         for named in roots:
             for path in ("d/g", "none", "d/none/none"):
                 assert one(root, f"{named}/{path}") == one(context, path), (root, named)
@@ -280,7 +282,7 @@ def test_it_says_what_the_walk_does(
 ) -> None:
     tree, lines = made_of
     with made(tree, lines) as context:
-        follow = {"follow_symlinks": follow_symlinks}
+        follow: dict[str, Any] = {"follow_symlinks": follow_symlinks}
         try:
             kept = {entry.path for entry in e2b_upload.collect(context, **follow)}
         except UsageError:  # a name that is no pattern

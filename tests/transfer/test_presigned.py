@@ -592,6 +592,33 @@ def test_an_odd_limit_is_said_in_bytes() -> None:
         check_size(Terms(max_bytes=1000), url_of(""), 1001)
 
 
+@pytest.mark.parametrize(
+    ("size", "max_size", "words"),
+    [
+        (0, 0, ""),
+        (1, 0, "is larger than the 0 that are allowed"),
+        (1000, 1000, ""),
+        (1001, 1000, "of 1,001 bytes is larger than the 1,000 that are allowed"),
+        # It counts instead of the store's own limit, which this machine may know wrongly.
+        (5 * GIB + 1, None, "takes 5 GiB at most"),
+        (5 * GIB + 1, 6 * GIB, ""),
+        (6 * GIB + 1, 6 * GIB, "is larger than the 6,442,450,944 that are allowed"),
+        (1 * GIB, 1 * MIB, "is larger than the 1,048,576 that are allowed"),
+    ],
+)
+@pytest.mark.parametrize("url", [url_of(SIGV4), url_of(""), None], ids=["limit", "none", "no URL"])
+def test_a_limit_of_ones_own_counts_instead_of_the_stores(
+    url: PresignedUrl | None, size: int, max_size: int | None, words: str
+) -> None:
+    terms = read_terms(url) if url else Terms()
+    if words and not (max_size is None and terms.max_bytes is None):
+        with pytest.raises(RefusedError, match=words) as caught:
+            check_size(terms, url, size, max_size)
+        assert "--max-size" in caught.value.hint
+    else:
+        check_size(terms, url, size, max_size)
+
+
 # --- whatever the query holds
 
 
