@@ -257,7 +257,7 @@ def _condition(look: Any) -> list[nodes.Node]:
     elif look.where:
         told += [nodes.Text("its name says so")]
     if look.holds:
-        told += [nodes.Text(", and " if told else ""), nodes.Text("it holds one")]
+        told += [nodes.Text(", and " if told else ""), nodes.Text("its content says so")]
     return told
 
 
