@@ -5,6 +5,7 @@ ARG PYTHON=3.13
 FROM python:${PYTHON}-slim AS builder
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
+COPY docs/e2b-upload.1 docs/
 COPY e2b_upload e2b_upload/
 COPY docs/e2b-upload.1 docs/
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .

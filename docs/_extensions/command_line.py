@@ -228,7 +228,7 @@ class Credentials(SphinxDirective):
             (secrets._KEY, [f"*{end}" for end in secrets._SSH_ENDINGS]),
             (secrets._KEY._replace(folder=".ssh/"), ["*"]),
         ]
-        rows = [
+        rows: list[list[list[nodes.Node]]] = [
             [_joined(map(_typed, names)), [nodes.Text(look.why)], _condition(look)]
             for look, names in named
         ]
@@ -260,7 +260,7 @@ def _condition(look: Any) -> list[nodes.Node]:
     elif look.named:
         told += [nodes.Text("its name says so")]
     if look.holds:
-        told += [nodes.Text(", and " if told else ""), nodes.Text("it holds one")]
+        told += [nodes.Text(", and " if told else ""), nodes.Text("its content says so")]
     return told
 
 
