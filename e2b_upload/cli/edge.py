@@ -118,17 +118,15 @@ def _lost(failure: OSError) -> None:
 def _signals(
     report: Report, afterwards: Callable[[int, FrameType | None], object] | None
 ) -> Iterator[None]:
-    """Turn signals into exceptions: all is closed on the way out. A second one ends at once."""
+    """Turn the first signal into an exception: all is closed on the way out."""
     stopping = False
 
     def stop(signum: int, frame: FrameType | None) -> None:
         nonlocal stopping
         del frame
-        if stopping:
-            report.last_word(Interrupted(signum))
-            _end(128 + signum)
-        stopping = True
-        raise Interrupted(signum)
+        if not stopping:  # else it is the last resort's
+            stopping = True
+            raise Interrupted(signum)
 
     # One that is ignored stays so: nohup, and the shell's & in scripts.
     before = {
@@ -146,7 +144,7 @@ def _signals(
 
 @contextmanager
 def _last_resort(report: Report) -> Iterator[None]:
-    """End the process a moment after a signal, where the exception does not.
+    """End the process a moment after a signal, where the exception does not, or at a second one.
 
     Python runs a handler between two steps of the main thread. A name that is being looked up is
     one step, an exception between taking a lock and holding it (CPython #74174) leaves
@@ -167,7 +165,7 @@ def _last_resort(report: Report) -> Iterator[None]:
                 telling.join(GRACE_SECONDS / 2)
             _end(128 + first)
         if second := os.read(reading, 1)[0]:
-            report.last_word(Interrupted(second))
+            report.last_word(Interrupted(second), patience=GRACE_SECONDS / 2)
             _end(128 + second)
 
     watching = threading.Thread(target=watch, name="last resort", daemon=True)

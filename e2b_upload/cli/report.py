@@ -9,6 +9,7 @@ import select
 import shutil
 import signal
 import sys
+import threading
 import traceback
 from dataclasses import asdict, dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
@@ -75,6 +76,7 @@ class Report:
     color: bool = False
     _secrets: set[str] = field(default_factory=set)
     _told: bool = False
+    _telling: threading.Lock = field(default_factory=threading.Lock)
 
     def hide(self, word: str) -> None:
         """Show nothing of the query and the user info in what may be a URL."""
@@ -85,11 +87,14 @@ class Report:
 
     def print_object(self, value: dict[str, Any]) -> None:
         """Print the one object; a signal that comes after it does not bring another."""
-        if not self._told:
-            # Not between the two: a second signal would end it without the object.
-            mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-            self._told = True
-            print(github.harmless_json(json.dumps(value)), flush=True)
+        # A signal's exception between the two would leave no object at all.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            with self._telling:
+                if not self._told:
+                    self._told = True
+                    print(github.harmless_json(json.dumps(value)), flush=True)
+        finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def copy(self, text: IO[str]) -> None:
@@ -171,9 +176,14 @@ class Report:
         github.annotate("error", f"{message}\n{hint}")
         return EXIT_BUG
 
-    def last_word(self, error: Interrupted) -> None:
-        """Leave the one object behind where nothing may be waited for, not even a reader."""
-        if self.as_json and not self._told and select.select([], [STDOUT], [], 0)[1]:
+    def last_word(self, error: Interrupted, *, patience: float) -> None:
+        """Leave the one object behind, where no reader may be waited for.
+
+        Another thread that is just telling it is waited for, `patience` seconds.
+        """
+        if not self.as_json or not self._telling.acquire(timeout=patience):
+            return
+        if not self._told and select.select([], [STDOUT], [], 0)[1]:
             self._told = True
             value = _as_failure(error.kind, error.message, "", error.exit_code)
             os.write(STDOUT, (json.dumps(value) + "\n").encode())

@@ -15,7 +15,7 @@ from tests.support.rawserver import ClientGoneError, Connection, answer, raw_ser
 from tests.transfer.common import KIB, MIB, PATH, TARGET, Serve, early, failure_of, redirect
 
 
-@pytest.mark.parametrize("size", [0, 1, 256 * KIB, 256 * KIB + 1, 3 * MIB + 7])
+@pytest.mark.parametrize("size", [1, 256 * KIB, 256 * KIB + 1, 3 * MIB + 7])
 def test_a_put_is_told_from_start_to_finish(
     size: int, serve: Serve, archive: Callable[[int], Archive]
 ) -> None:
