@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BENCH := $(VENV)/.bench
 FUZZ := $(VENV)/.fuzz
 
-.PHONY: help demo store test faults soak fuzz lint dist zipapp docs check bench plots stored picture clean
+.PHONY: help demo store test faults soak fuzz lint dist zipapp docs check bench plots stored pictures clean
 .DEFAULT_GOAL := help
 
 help: ## show what can be made
@@ -81,8 +81,8 @@ soak: $(READY) ## build hundreds of times while everything goes wrong, and look 
 fuzz: $(FUZZ) ## think up input with atheris, for a minute a kind
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
-picture: $(READY) ## make docs/at-work.svg anew
-	@$(BIN)/python -m docs.picture >/dev/null
+pictures: $(READY) ## make docs/at-work.svg and the other pictures of a build anew
+	@$(BIN)/python -m tests.docs.pictures
 
 check: lint test dist docs ## all that has to hold before a commit
 

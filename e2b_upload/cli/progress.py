@@ -27,14 +27,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from e2b_upload.cli.report import Report
-    from e2b_upload.events import Event, OnEvent, Step
+    from e2b_upload.events import Event, OnEvent, Step, Weight
 
 Style: TypeAlias = Literal["bar", "plain", "none"]
 
 _DOING: dict[Step, str] = {"collect": "counting", "pack": "packing", "put": "uploading"}
 _PLAIN_PERCENT, _PLAIN_SECONDS = 10, 10.0
 _MOST_SECRETS = 10  # are named; the others are counted
-_WIDEST_PATH = 48  # columns of a path, for what stands after it to be aligned
 
 
 @contextmanager
@@ -147,32 +146,25 @@ def entries(count: int) -> str:
 
 
 def _heavy(event: Heavy, packed: Finished | None) -> str:
-    """Return what is heavy, a line each: how much, what, and the pattern that drops it."""
-    from rich.cells import cell_len
-
-    rows = [
-        (
-            size(item.bytes),
-            printable(item.path) + "/" * item.is_directory,
-            printable(item.pattern),
-        )
-        for item in event.largest
-    ]
-    wide = max((len(amount) for amount, _, _ in rows), default=0)
-    widest = min(_WIDEST_PATH, max((cell_len(path) for _, path, _ in rows), default=0))
+    """Return what is heavy, a line each: how much, and the pattern that drops it."""
+    amounts = [size(item.bytes) for item in event.largest]
+    wide = max(map(len, amounts), default=0)
     among = f" in {entries(packed.entries)}" if packed else ""
-    head = f"the context holds {size(event.content_bytes)}{among}, more than {size(event.limit)}; "
-    head += "the heaviest, and the line in .dockerignore that drops it:"
-    return "\n".join(
-        [
-            head,
-            *(
-                f"  {amount:>{wide}}  {path}{' ' * (widest - cell_len(path))}  {pattern}".rstrip()
-                for amount, path, pattern in rows
-            ),
-            "  If all of it is needed, allow more with --warn-size SIZE; 0 never warns.",
-        ]
+    rows = (
+        f"  {amount:>{wide}}  {_line(item)}"
+        for amount, item in zip(amounts, event.largest, strict=True)
     )
+    head = f"the context holds {size(event.content_bytes)}{among}, more than {size(event.limit)}; "
+    head += "the heaviest, each as the line in .dockerignore that drops it:"
+    hint = "  If all of it is needed, allow more with --warn-size SIZE; 0 never warns."
+    return "\n".join([head, *rows, hint])
+
+
+def _line(item: Weight) -> str:
+    slash = "/" * item.is_directory
+    if item.pattern == item.path:  # for a pattern a slash at its end is nothing
+        return item.pattern + slash
+    return f"{printable(item.pattern)}  ({printable(item.path)}{slash})"
 
 
 class _Lines(Watcher):

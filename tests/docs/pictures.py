@@ -1,7 +1,7 @@
 """The pictures in docs/: real builds of a real environment, as a terminal and a log show them.
 
-Run as `python -m tests.docs.pictures` (`make pictures`). The store is a socket on loopback that reads
-slowly, so that there is something to see, and is too busy for the first attempt.
+Run as `python -m tests.docs.pictures` (`make pictures`). The store is a socket on loopback that
+reads slowly, so that there is something to see, or is too busy for the first attempt.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from rich.text import Text
 
 from tests.cli.harness import QUERY, Place
 from tests.docs.links import REPOSITORY
-from tests.support.rawserver import Connection, raw_server, response
+from tests.support.rawserver import raw_server, response
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import pyte
 
-    from tests.support.rawserver import Script
+    from tests.support.rawserver import Connection, Script
 
 DOCS = REPOSITORY / "docs"
 COMMAND = '$ e2b-upload build ./app --url "$PRESIGNED_PUT_URL"'
@@ -97,10 +97,12 @@ def _color(name: str) -> str | None:
 def draw(name: str, title: str, columns: int, rows: Iterable[Text]) -> None:
     """Write a picture of a terminal that shows the command, and below it the rows."""
     console = Console(record=True, width=columns, file=io.StringIO())
-    console.print(Text(COMMAND, "bold"))
+    console.print(Text(COMMAND, "bold", overflow="fold"))
     for row in rows:
-        console.print(row, soft_wrap=False)
-    (DOCS / name).write_text(console.export_svg(title=title, unique_id=Path(name).stem))
+        console.print(row, overflow="fold")
+    drawn = console.export_svg(title=title, unique_id=Path(name).stem)
+    # The picture asks for no font from elsewhere, nor is it changed by one that comes late.
+    (DOCS / name).write_text(re.sub(r"\s*@font-face \{.*?\}", "", drawn, flags=re.DOTALL))
 
 
 def main() -> None:
@@ -110,7 +112,7 @@ def main() -> None:
         (place.path / "app").symlink_to(sys.prefix)
         draw("at-work.svg", "terminal", 88, on_terminal(place, 88, CAUGHT, slowly))
         draw("at-work-narrow.svg", "40 columns", 40, on_terminal(place, 40, WAITING, too_busy))
-        draw("ci-log.svg", "log of a CI job", 112, in_log(place, too_busy, slowly))
+        draw("ci-log.svg", "log of a CI job", 120, in_log(place, too_busy, slowly))
 
 
 if __name__ == "__main__":
