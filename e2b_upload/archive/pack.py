@@ -99,7 +99,7 @@ def pack_entries(
         UsageError: no such compression, or number of threads.
     """
     start = time.monotonic()
-    counts = {"file": 0, "directory": 0, "symlink": 0, "hardlink": 0}
+    counts = {"file": 0, "directory": 0, "symlink": 0, "hardlink": 0, "special": 0}
     number = 0
 
     def report() -> None:
