@@ -77,6 +77,51 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LooksSecret:
+    """A file that looks like a credential is part of the archive.
+
+    Attributes:
+        path: relative to the context, as ``Entry.path``.
+        why: what it looks like, to follow "looks like": ``a private key``.
+    """
+
+    path: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weight:
+    """What a file or a folder adds to a context.
+
+    Attributes:
+        path: relative to the context, as ``Entry.path``.
+        bytes: of content, before compression. A hard link and a symbolic link weigh nothing.
+        is_directory: whether it is a folder, with all that is kept of it.
+        pattern: the line that drops it when it stands last in the ignore file.
+    """
+
+    path: str
+    bytes: int
+    is_directory: bool
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heavy:
+    """There is more content than the caller expects. It is packed by now, and not sent yet.
+
+    Attributes:
+        content_bytes: what the files hold, before compression.
+        limit: how much there may be without this event.
+        largest: what it would help most to leave out, the heaviest first; none lies in another.
+    """
+
+    content_bytes: int
+    limit: int
+    largest: tuple[Weight, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
     """The archive has a name now, and stays whatever becomes of the upload.
 
@@ -128,7 +173,18 @@ class Expiring:
     seconds: float
 
 
-Event: TypeAlias = Started | Progress | Finished | LeftOut | Kept | Redirected | Retrying | Expiring
+Event: TypeAlias = (
+    Started
+    | Progress
+    | Finished
+    | LeftOut
+    | LooksSecret
+    | Heavy
+    | Kept
+    | Redirected
+    | Retrying
+    | Expiring
+)
 OnEvent: TypeAlias = Callable[[Event], None]
 
 

@@ -22,8 +22,10 @@ from e2b_upload.context.collect import read_rules, walk
 from e2b_upload.context.explain import explain_paths
 from e2b_upload.context.problems import Problem, Problems
 from e2b_upload.context.root import Root
+from e2b_upload.context.secrets import guard
+from e2b_upload.context.weight import Droppable, weigh
 from e2b_upload.errors import SourceError, SpoolError, UploadError, UsageError, printable
-from e2b_upload.events import Expiring, Finished, Kept, Progress, Started, ignore_events
+from e2b_upload.events import Expiring, Finished, Heavy, Kept, Progress, Started, ignore_events
 from e2b_upload.transfer.deadline import AbandonedError
 from e2b_upload.transfer.headers import checked_headers
 from e2b_upload.transfer.presigned import check_size, check_terms, read_terms
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from e2b_upload.archive.digest import Digests
     from e2b_upload.context.collect import Entry
     from e2b_upload.context.explain import Decision
+    from e2b_upload.context.secrets import Secrets
     from e2b_upload.events import Event, OnEvent
     from e2b_upload.transfer.presigned import Terms
     from e2b_upload.transfer.put import Sent
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
 Path: TypeAlias = str | os.PathLike[str]
 
 _ENTRIES_AN_EVENT = 1024
+_HEAVIEST = 5  # as many as are read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +98,8 @@ class _PackOptions(TypedDict, total=False):
     mtime: int | None
     spool_dir: Path | None
     count_first: bool
+    secrets: Secrets
+    warn_size: int | None
 
 
 class PackOptions(_PackOptions, total=False):
@@ -113,6 +119,9 @@ class PackOptions(_PackOptions, total=False):
         spool_dir: where the archive is written first. Default: the folder of ``output``, else
             ``TMPDIR``, else a temporary folder that is on a disk.
         count_first: walk the context twice, so that the progress of packing has a total.
+        secrets: as for :func:`collect`.
+        warn_size: bytes of content; where there are more, ``on_event`` is told of
+            :class:`~e2b_upload.events.Heavy`. Default: any number is fine.
         on_event: told of progress and of what is left out.
     """
 
@@ -162,6 +171,7 @@ def collect(
     no_ignore: bool = False,
     exclude: Iterable[str] = (),
     follow_symlinks: bool = False,
+    secrets: Secrets = "warn",
     on_event: OnEvent = ignore_events,
 ) -> Iterator[Entry]:
     """Return what would be archived of a context, one entry at a time, in a fixed order.
@@ -175,17 +185,21 @@ def collect(
         no_ignore: read no ignore file.
         exclude: patterns after the file's.
         follow_symlinks: what links point to, instead of the links. One that dangles or loops stays.
+        secrets: what becomes of files that look like credentials. ``warn`` tells ``on_event`` of
+            :class:`~e2b_upload.events.LooksSecret`, ``deny`` makes them an error, ``off`` does not
+            look for them.
         on_event: told of what is left out: FIFOs, sockets, devices.
 
     Raises:
         UsageError: at once, for a context that is no directory or a pattern that does not parse.
         SourceError: at the end, when all else was returned, for everything that cannot be: folders
-            that cannot be listed, what vanished meanwhile. At once for the context itself and its
-            ignore file.
+            that cannot be listed, what vanished meanwhile, credentials that are denied. At once for
+            the context itself and its ignore file.
     """
     root = Root(context, follow_symlinks=follow_symlinks)
     rules = read_rules(root, ignore_file=ignore_file, no_ignore=no_ignore, exclude=exclude)
-    return _entries(walk(root, rules, on_event=on_event))
+    found = walk(root, rules, on_event=on_event)
+    return _entries(guard(found, root, secrets, on_event=on_event))
 
 
 def _entries(found: Generator[Entry | Problem]) -> Iterator[Entry]:
@@ -556,6 +570,8 @@ def _packed(
     mtime: int | None = None,
     spool_dir: Path | None = None,
     count_first: bool = False,
+    secrets: Secrets = "warn",
+    warn_size: int | None = None,
     on_event: OnEvent = ignore_events,
 ) -> Iterator[_Packed]:
     """Pack, keep the archive where it is wanted, and free the spool whatever happens."""
@@ -567,11 +583,15 @@ def _packed(
         spool_dir = os.path.dirname(file)
     collected = time.monotonic()
     walked = partial(walk, root, rules, output=file)
+    entries = guard(walked(on_event=on_event), root, secrets, on_event=on_event)
+    heaviest = Droppable(_HEAVIEST, rules)
+    if warn_size is not None:
+        entries = weigh(entries, heaviest)
     with Spool(spool_dir) as spool:
         total = _count(walked(on_event=ignore_events), on_event) if count_first else None
         on_event(Started(step="pack", total=total, target=printable(root.path)))
         archive = pack_entries(
-            walked(on_event=on_event),
+            entries,
             root,
             spool,
             compression=compression,
@@ -579,6 +599,8 @@ def _packed(
             mtime=mtime,
             on_event=on_event,
         )
+        if warn_size is not None and (content := archive.content_bytes or 0) > warn_size:
+            on_event(Heavy(content_bytes=content, limit=warn_size, largest=heaviest.result()))
         if file is not None:
             spool.keep(file)
             archive = replace(archive, path=file)

@@ -32,6 +32,7 @@ from e2b_upload.cli.options import (
     FollowSymlinks,
     Headers,
     IgnoreFile,
+    Largest,
     MaxSize,
     MaxTime,
     Mtime,
@@ -41,6 +42,7 @@ from e2b_upload.cli.options import (
     ProgressStyle,
     Quiet,
     Retries,
+    Secrets,
     SpoolDir,
     StallTimeout,
     Threads,
@@ -48,6 +50,7 @@ from e2b_upload.cli.options import (
     Url,
     UrlFile,
     Verbose,
+    WarnSize,
 )
 from e2b_upload.cli.report import Report, use_color
 from e2b_upload.errors import UsageError
@@ -102,7 +105,7 @@ def _version(value: bool) -> None:  # noqa: FBT001  (Typer's callback)
 @app.callback(
     epilog=_examples(
         'build ./ctx --url "$PRESIGNED_PUT_URL"',
-        "ls ./ctx --tree",
+        "ls ./ctx --largest 10",
         "explain ./ctx node_modules/left-pad",
     )
 )
@@ -144,6 +147,8 @@ def build(
     no_ignore: NoIgnore = False,
     exclude: Exclude = None,
     follow_symlinks: FollowSymlinks = False,
+    secrets: Secrets = "warn",
+    warn_size: WarnSize = "100MB",
     compression: Compression = "default",
     threads: Threads = None,
     mtime: Mtime = None,
@@ -173,6 +178,7 @@ def build(
         max_size=read_size("--max-size", max_size),
     )
     refuse_empty("--spool-dir", spool_dir)
+    limit = read_size("--warn-size", warn_size)
     from e2b_upload import pipeline
 
     style = _style(progress)
@@ -183,6 +189,8 @@ def build(
             **source,
             exclude=exclude or (),
             follow_symlinks=follow_symlinks,
+            secrets=secrets,
+            warn_size=limit or None,
             compression=compression,
             threads=threads,
             mtime=mtime,
@@ -211,6 +219,8 @@ def pack(
     no_ignore: NoIgnore = False,
     exclude: Exclude = None,
     follow_symlinks: FollowSymlinks = False,
+    secrets: Secrets = "warn",
+    warn_size: WarnSize = "100MB",
     compression: Compression = "default",
     threads: Threads = None,
     mtime: Mtime = None,
@@ -228,6 +238,7 @@ def pack(
     source = read_ignore_file(ctx, StandardInput(), ignore_file, no_ignore=no_ignore)
     kept = read_output(output, as_json=as_json)
     refuse_empty("--spool-dir", spool_dir)
+    limit = read_size("--warn-size", warn_size)
     from e2b_upload import pipeline
 
     style = _style(progress)
@@ -239,6 +250,8 @@ def pack(
             **source,
             exclude=exclude or (),
             follow_symlinks=follow_symlinks,
+            secrets=secrets,
+            warn_size=limit or None,
             compression=compression,
             threads=threads,
             mtime=mtime,
@@ -307,16 +320,18 @@ def put(
     cls=_Command,
     context_settings=HELP,
     help="List what would be sent of CONTEXT, with sizes.",
-    epilog=_examples("ls ./ctx", "ls ./ctx --tree", "ls ./ctx --json | jq .content_bytes"),
+    epilog=_examples("ls ./ctx", "ls ./ctx --largest 10", "ls ./ctx --json | jq .content_bytes"),
 )
 def ls(
     ctx: typer.Context,
     context: Context,
+    largest: Largest = None,
     tree: Tree = False,
     ignore_file: IgnoreFile = None,
     no_ignore: NoIgnore = False,
     exclude: Exclude = None,
     follow_symlinks: FollowSymlinks = False,
+    secrets: Secrets = "warn",
     quiet: Quiet = False,
     verbose: Verbose = False,
     color: ColorChoice = "auto",
@@ -324,8 +339,9 @@ def ls(
 ) -> None:
     """Collect, and show it."""
     report = _report(ctx, quiet=quiet, verbose=verbose, color=color, as_json=as_json)
-    if tree and as_json:
-        raise UsageError("--tree and --json exclude each other", hint="Choose one.")
+    if tree and (as_json or largest is not None):
+        other = "--json" if as_json else "--largest"
+        raise UsageError(f"--tree and {other} exclude each other", hint="Choose one.")
     source = read_ignore_file(ctx, StandardInput(), ignore_file, no_ignore=no_ignore)
     from e2b_upload import pipeline
     from e2b_upload.cli.listing import list_entries
@@ -336,9 +352,10 @@ def ls(
             **source,
             exclude=exclude or (),
             follow_symlinks=follow_symlinks,
+            secrets=secrets,
             on_event=on_event,
         )
-        list_entries(entries, report, context, tree=tree)
+        list_entries(entries, report, context, largest=largest, tree=tree)
 
 
 @app.command(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from e2b_upload.cli.report import size
 from e2b_upload.cli.streams import is_read
+from e2b_upload.context.weight import Largest
 from e2b_upload.errors import printable
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from e2b_upload.cli.report import Report
     from e2b_upload.context.collect import Entry
     from e2b_upload.context.explain import Decision
+    from e2b_upload.events import Weight
 
 _SIZE_COLUMNS = 9
 _IN_MEMORY_BYTES = 8 * 1024 * 1024  # of JSON; what is longer waits on the disk
@@ -52,15 +54,22 @@ class _Totals:
         return f"{', '.join(told)}; {size(self.content_bytes)} of content"
 
 
-def list_entries(entries: Iterable[Entry], report: Report, context: str, *, tree: bool) -> None:
+def list_entries(
+    entries: Iterable[Entry], report: Report, context: str, *, largest: int | None, tree: bool
+) -> None:
     """Print what would be sent of a context, and on standard error what it comes to."""
     totals = _Totals()
     counted = totals.counted(entries)
+    ranking = None if largest is None else Largest(largest)
     if report.as_json:
-        _print_json(counted, totals, report)
+        _print_json(counted, totals, ranking, report)
         return
     if tree:
         _print_tree(list(counted), context)
+    elif ranking is not None:
+        for entry in counted:
+            ranking.add(entry)
+        _print_largest(ranking.result(), totals.content_bytes)
     else:
         for entry in counted:
             print(_line(entry.size if entry.type == "file" else None, _shown(entry)))
@@ -122,7 +131,16 @@ def _can_show(characters: Iterable[str]) -> bool:
     return True
 
 
-def _print_json(entries: Iterator[Entry], totals: _Totals, report: Report) -> None:
+def _print_largest(largest: Iterable[Weight], content_bytes: int) -> None:
+    for weight in largest:
+        share = f"{100 * weight.bytes // content_bytes:>3}%"
+        slash = "/" if weight.is_directory else ""
+        print(f"{_line(weight.bytes, share)}  {printable(weight.path)}{slash}")
+
+
+def _print_json(
+    entries: Iterator[Entry], totals: _Totals, ranking: Largest | None, report: Report
+) -> None:
     """Print one object, once it is whole: what fails on the way has an object of its own."""
     with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, "w+", encoding="ascii") as text:
         text.write('{"entries": [')
@@ -130,6 +148,8 @@ def _print_json(entries: Iterator[Entry], totals: _Totals, report: Report) -> No
         for entry in entries:
             text.write(comma + json.dumps(_as_json(entry)))
             comma = ", "
+            if ranking is not None:
+                ranking.add(entry)
         rest: dict[str, Any] = {
             "files": totals.counts["file"],
             "directories": totals.counts["directory"],
@@ -137,6 +157,8 @@ def _print_json(entries: Iterator[Entry], totals: _Totals, report: Report) -> No
             "hardlinks": totals.counts["hardlink"],
             "content_bytes": totals.content_bytes,
         }
+        if ranking is not None:
+            rest["largest"] = [{"path": w.path, "bytes": w.bytes} for w in ranking.result()]
         text.write(f"], {json.dumps(rest)[1:]}\n")
         text.seek(0)
         report.copy(text)

@@ -61,6 +61,26 @@ FollowSymlinks: TypeAlias = Annotated[
     bool,
     _option(SOURCE, "--follow-symlinks", help="Send what links point to. Default: the links."),
 ]
+Secrets: TypeAlias = Annotated[
+    Literal["warn", "deny", "off"],
+    _option(
+        SOURCE,
+        "--secrets",
+        metavar="WHAT",
+        envvar="E2B_UPLOAD_SECRETS",
+        help="Files that look like credentials: warn of them, deny (exit 3), or off.",
+    ),
+]
+WarnSize: TypeAlias = Annotated[
+    str,
+    _option(
+        SOURCE,
+        "--warn-size",
+        metavar="SIZE",
+        envvar="E2B_UPLOAD_WARN_SIZE",
+        help="Name what is heaviest where there is more content than that; 0 never does.",
+    ),
+]
 
 Compression: TypeAlias = Annotated[
     Literal["fast", "default", "small", "none"],

@@ -187,7 +187,7 @@ def check_size(terms: Terms, url: PresignedUrl, size: int, max_size: int | None 
     Raises:
         RefusedError: it is.
     """
-    hint = "Exclude more (e2b-upload ls CONTEXT --tree shows what weighs), or pack it "
+    hint = "Exclude more (e2b-upload ls CONTEXT --largest 10 shows what weighs), or pack it "
     hint += "smaller with --compression small."
     if max_size is not None:
         if size > max_size:

@@ -1,0 +1,529 @@
+"""Which files look like credentials, and what becomes of them."""
+
+import gzip
+import io
+import json
+import os
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import e2b_upload
+from e2b_upload.context.collect import read_rules, walk
+from e2b_upload.context.root import Root
+from e2b_upload.context.secrets import _PEEK_BYTES, guard
+from e2b_upload.events import Event, LooksSecret, Started, ignore_events
+from tests.archive.users import another_user, give_away
+from tests.support.rawserver import answer, raw_server
+
+
+def pem(kind: str) -> str:
+    return f"-----BEGIN {kind}-----\nMIIEvQIBADANBgkq\n-----END {kind}-----\n"
+
+
+KEY = pem("PRIVATE KEY")
+CERTIFICATE = pem("CERTIFICATE")
+SERVICE_ACCOUNT = json.dumps({"type": "service_account", "private_key": KEY})
+
+
+def told(folder: Path, **options: Any) -> dict[str, str]:
+    """Return what looks like a credential in a context, and like which."""
+    events: list[Event] = []
+    list(e2b_upload.collect(folder, on_event=events.append, **options))
+    found = secrets_in(events)
+    assert len({path for path, _ in found}) == len(found), "each is told once"
+    return dict(found)
+
+
+def secrets_in(events: list[Event]) -> list[tuple[str, str]]:
+    return [(event.path, event.why) for event in events if isinstance(event, LooksSecret)]
+
+
+def fill(folder: Path, files: dict[str, str | bytes]) -> Path:
+    for path, content in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+SECRET: list[tuple[str, str | bytes, str]] = [
+    # Environment files
+    (".env", "A=1\n", "an environment file"),
+    ("deploy/.env.production", "A=1\n", "an environment file"),
+    (".env.local", "A=1\n", "an environment file"),
+    (".env.test", "A=1\n", "an environment file"),
+    (".ENV", "A=1\n", "an environment file"),
+    ("samples/.env", "A=1\n", "an environment file"),
+    ("prod.env", "PORT=80\nDB_PASSWORD=hunter2\n", "an environment file"),
+    ("prod.env", "export DATABASE_URL=postgres://app:hunter2@db/app\n", "an environment file"),
+    (".env.keys", "DOTENV_PRIVATE_KEY=abc\n", "a private key"),
+    (".envrc", "export API_TOKEN=abc\n", "secrets of a shell environment"),
+    # Private keys
+    ("id_rsa", KEY, "a private key"),
+    (".ssh/id_ed25519", "not even a key\n", "a private key"),
+    (".ssh/work", pem("OPENSSH PRIVATE KEY"), "a private key"),
+    ("deploy_key", pem("OPENSSH PRIVATE KEY"), "a private key"),
+    ("ssh_host_rsa_key", pem("RSA PRIVATE KEY"), "a private key"),
+    ("old_key", "---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\n", "a private key"),
+    ("tls/server.key", pem("EC PRIVATE KEY"), "a private key"),
+    ("tls/Server.PEM", CERTIFICATE + pem("ENCRYPTED PRIVATE KEY"), "a private key"),
+    ("AuthKey_ABC.p8", KEY, "a private key"),
+    ("me.asc", "-----BEGIN PGP PRIVATE KEY BLOCK-----\n", "a private key"),
+    ("client.ovpn", f"remote example.com\n<key>\n{KEY}</key>\n", "a private key"),
+    ("node_modules/agent/test/fixtures/key.pem", KEY, "a private key"),
+    ("putty.ppk", "PuTTY-User-Key-File-3: ssh-ed25519\n", "a private key"),
+    ("cert.p12", b"\x30\x82", "a store of private keys"),
+    ("cert.pfx", b"\x30\x82", "a store of private keys"),
+    ("android/release.keystore", b"\xfe\xed\xfe\xed", "a store of private keys"),
+    ("server.jks", b"\xfe\xed\xfe\xed", "a store of private keys"),
+    ("passwords.kdbx", b"\x03\xd9", "a database of passwords"),
+    ("config/master.key", "0123456789abcdef" * 2 + "\n", "the master key of Rails' credentials"),
+    ("config/master.key", KEY, "a private key"),
+    # Clouds
+    (".aws/credentials", "[default]\n", "credentials of AWS"),
+    (".aws/config", "[default]\naws_secret_access_key = abc/def\n", "credentials of AWS"),
+    ("root/.aws/config", "[default]\naws_session_token=abc\n", "credentials of AWS"),
+    ("application_default_credentials.json", "{}", "credentials of Google Cloud"),
+    (".config/gcloud/credentials.db", b"SQLite", "credentials of Google Cloud"),
+    (".boto", "[Credentials]\ngs_oauth2_refresh_token = 1//0abc\n", "credentials of Google Cloud"),
+    ("service-account.json", SERVICE_ACCOUNT, "a private key of a cloud service"),
+    ("my-project-0123456789ab.json", SERVICE_ACCOUNT, "a private key of a cloud service"),
+    ("app-firebase-adminsdk-x1.json", SERVICE_ACCOUNT, "a private key of a cloud service"),
+    ("credentials.json", SERVICE_ACCOUNT, "credentials of a cloud service"),
+    (
+        "credentials.json",
+        '{"installed": {"client_secret": "G-abc"}}',
+        "credentials of a cloud service",
+    ),
+    (".azure/accessTokens.json", "[]", "credentials of Azure"),
+    (".azure/msal_token_cache.json", "{}", "credentials of Azure"),
+    (".e2b/config.json", '{"teamApiKey": "e2b_0"}', "credentials of E2B"),
+    (".s3cfg", "[default]\nsecret_key = abc\n", "credentials of an S3 store"),
+    ("rclone.conf", "[s3]\nsecret_access_key = abc\n", "credentials of an S3 store"),
+    ("rclone.conf", '[d]\ntoken = {"access_token":"abc"}\n', "credentials of an S3 store"),
+    (".mc/config.json", '{"aliases": {"x": {"secretKey": "abc"}}}', "credentials of an S3 store"),
+    (".kube/config", "apiVersion: v1\n", "credentials of a Kubernetes cluster"),
+    ("kubeconfig.yaml", "users:\n- user:\n    token: abc\n", "credentials of a Kubernetes cluster"),
+    ("prod.kubeconfig", "    client-key-data: LS0t\n", "credentials of a Kubernetes cluster"),
+    ("terraform.tfstate", "{}", "a state of Terraform, which holds secrets in the clear"),
+    ("a.tfstate", "{}", "a state of Terraform, which holds secrets in the clear"),
+    ("terraform.tfstate.backup", "{}", "a state of Terraform, which holds secrets in the clear"),
+    ("prod.tfvars", 'db_password = "abc"\n', "a secret variable of Terraform"),
+    (".terraformrc", 'credentials "x" {\n  token = "abc"\n}\n', "a token of Terraform"),
+    (".vault-token", "hvs.abc", "a token of Vault"),
+    (".databrickscfg", "[DEFAULT]\ntoken = dapi0\n", "a token of Databricks"),
+    ("kaggle.json", '{"key": "abc"}', "a token of Kaggle"),
+    (".cache/huggingface/token", "hf_abc", "a token of Hugging Face"),
+    (".claude/.credentials.json", '{"accessToken": "x"}', "a login of Claude Code"),
+    # Registries of packages and images
+    (".npmrc", "//registry.npmjs.org/:_authToken=npm_abc\n", "a token or password of npm"),
+    (".npmrc", "registry=https://x\n_auth = dTpw\n", "a token or password of npm"),
+    (".npmrc", '//r/:_password="cGFzcw=="\n', "a token or password of npm"),
+    (".npmrc", "a=1\r\n//r/:_authToken=abc\r\n", "a token or password of npm"),
+    (".yarnrc.yml", 'npmAuthToken: "abc"\n', "a token or password of Yarn"),
+    (".yarnrc.yml", "npmAuthIdent: user:pass\n", "a token or password of Yarn"),
+    ("bunfig.toml", '[install.scopes]\nx = { token = "abc" }\n', "a token or password of Bun"),
+    (
+        ".pypirc",
+        "[pypi]\nusername = __token__\npassword = pypi-abc\n",
+        "a token or password of PyPI",
+    ),
+    (
+        "pip.conf",
+        "[global]\nindex-url = https://u:p@pypi.example.com/simple\n",
+        "a password of a Python package index",
+    ),
+    (".gem/credentials", ":rubygems_api_key: abc\n", "a token of RubyGems"),
+    (".bundle/config", 'BUNDLE_GEMS__EXAMPLE__COM: "user:pass"\n', "a password of a gem server"),
+    (".cargo/credentials.toml", '[registry]\ntoken = "abc"\n', "a token of Cargo"),
+    (".cargo/credentials", '[registry]\ntoken = "abc"\n', "a token of Cargo"),
+    ("auth.json", '{"http-basic": {"example.com": {"password": "x"}}}', "a token or password"),
+    ("auth.json", '{"github-oauth": {"github.com": "ghp_0"}}', "a token or password"),
+    ("auth.json", '{\n "auths": {\n  "quay.io": {\n   "auth": "dTpw"\n', "a token or password"),
+    (".m2/settings.xml", "<server><password>abc</password></server>", "a password of Maven"),
+    (
+        "NuGet.Config",
+        '<add key="ClearTextPassword" value="abc" />',
+        "a password of NuGet",
+    ),
+    ("gradle.properties", "ossrhPassword=abc\n", "a password of a build by Gradle"),
+    (".docker/config.json", '{"auths":{"x":{"auth":"dTpw"}}}', "a login of a container registry"),
+    (".docker/config.json", '{"identitytoken": "abc"}', "a login of a container registry"),
+    (".dockercfg", '{"https://x": {"auth": "dTpw"}}', "a login of a container registry"),
+    # Everything else that logs in
+    (
+        ".git/config",
+        '[remote "origin"]\n\turl = https://u:p@example.com/r.git\n',
+        "a token or password for Git",
+    ),
+    (
+        "lib/.git/modules/x/config",
+        '[remote "origin"]\n\turl = https://ghp_aaaaaaaaaabbbbbbbbbbccccccccccdddddd@github.com/r\n',
+        "a token or password for Git",
+    ),
+    (
+        ".git/config",
+        '[http "https://github.com/"]\n\textraheader = AUTHORIZATION: basic eDpnaHM=\n',
+        "a token or password for Git",
+    ),
+    (".git-credentials", "https://u:p@github.com\n", "passwords of Git"),
+    (".config/gh/hosts.yml", "github.com:\n    oauth_token: gho_a\n", "a token of GitHub"),
+    (".netrc", "machine example.com login me password abc\n", "a password"),
+    ("_netrc", "machine example.com\n  login me\n  password\n  abc\n", "a password"),
+    (".htpasswd", "me:$apr1$x\n", "passwords of a web server"),
+    (".pgpass", "*:*:*:me:abc\n", "passwords of PostgreSQL"),
+    (".my.cnf", "[client]\npassword=abc\n", "a password of MySQL"),
+]
+NOT_SECRET: list[tuple[str, str | bytes]] = [
+    # Nothing is in it.
+    (".env", ""),
+    ("id_rsa", ""),
+    # There to be copied and filled in, or encrypted and there to be shared, or code.
+    (".env.example", "API_KEY=\n"),
+    (".env.sample", "A=1\n"),
+    (".env.template", "A=1\n"),
+    (".env.dist", "A=1\n"),
+    (".env.defaults", "A=1\n"),
+    (".env.local.example", "A=1\n"),
+    (".env.example.local", "A=1\n"),
+    (".env.vault", "A=1\n"),
+    (".env.d.ts", "declare const TOKEN = 'x'\n"),
+    ("example.env", "API_TOKEN=abc\n"),
+    # Other names.
+    (".environment", "TOKEN=abc\n"),
+    (".envoy", "TOKEN=abc\n"),
+    ("env.py", "TOKEN = 'abc'\n"),
+    ("bin/env", b"\x7fELF"),
+    ("build.env", "PORT=80\nAPI_TOKEN=${API_TOKEN}\n"),
+    ("README", KEY),
+    ("docs/keys.md", KEY),
+    ("id_rsa.pub", "ssh-rsa AAAA\n"),
+    (".ssh/known_hosts", "example.com ssh-rsa AAAA\n"),
+    (".ssh/config", "Host *\n"),
+    ("foreign_key", "id\n"),
+    # Certificates, public keys, translations, presentations.
+    ("certifi/cacert.pem", CERTIFICATE * 100),
+    ("public.pem", pem("PUBLIC KEY")),
+    ("messages.key", "greeting = Hello\n"),
+    ("talk.key", b"PK\x03\x04"),
+    ("release.asc", pem("PGP SIGNATURE")),
+    ("truststore.jks", b"\xfe\xed"),
+    ("android/app/debug.keystore", b"\xfe\xed"),
+    # What a name asks for is not in it.
+    (".aws/config", "[default]\nregion = eu-west-1\nsso_session = x\n"),
+    ("config", "token = abc\n"),
+    ("credentials", "token = abc\n"),
+    ("config.json", '{"token": "abc"}'),
+    ("package.json", '{"private_key": "abc"}'),
+    ("keyboard.json", '{"a": 1}'),
+    ("service-account.json", '{"type": "service_account", "private_key": ""}'),
+    ("credentials.json", "{}"),
+    ("kubeconfig", "- user:\n    exec:\n      command: aws\n      args: [get-token]\n"),
+    ("kubeconfig", "    client-key: /etc/key.pem\n    tokenFile: /run/token\n"),
+    ("prod.tfvars", 'region = "eu"\ndb_password = ""\n'),
+    (".npmrc", "registry=https://registry.npmjs.org/\nalways-auth=true\n"),
+    (".npmrc", "//registry.npmjs.org/:_authToken=${NPM_TOKEN}\n"),
+    (".npmrc", '//registry.npmjs.org/:_authToken="$NPM_TOKEN"\n'),
+    (".npmrc", "//registry.npmjs.org/:_authToken=<your token>\n"),
+    (".npmrc", "//registry.npmjs.org/:_authToken=\n"),
+    (".npmrc", "# //registry.npmjs.org/:_authToken=npm_abc\n; _auth=abc\n"),
+    (".yarnrc.yml", "npmAuthToken: ${NPM_TOKEN:-}\nnodeLinker: node-modules\n"),
+    (".yarnrc.yml", "npmAlwaysAuth: true\n"),
+    ("bunfig.toml", '[install.scopes]\nx = { token = "$npm_token" }\n'),
+    (".pypirc", "[distutils]\nindex-servers = pypi\n"),
+    ("pip.conf", "[global]\nindex-url = https://pypi.example.com/simple\n"),
+    ("pip.conf", "index-url = https://${USER}:${PASSWORD}@pypi.example.com/simple\n"),
+    ("pip.conf", "# index-url = https://u:p@pypi.example.com/simple\n"),
+    ("locales/en/auth.json", '{"password": "Password", "token": "Token"}'),
+    (".m2/settings.xml", "<server><password>${env.PASSWORD}</password></server>"),
+    (".m2/settings.xml", "<server><password>{COQLCE6DU6GtcS5P=}</password></server>"),
+    ("nuget.config", '<add key="nuget.org" value="https://x" />'),
+    ("nuget.config", '<add key="ClearTextPassword" value="%TOKEN%" />'),
+    ("gradle.properties", "org.gradle.jvmargs=-Xmx2g\nsigningPassword=\n"),
+    (".docker/config.json", '{"auths": {"x": {}}, "credsStore": "desktop"}'),
+    (".git/config", '[remote "origin"]\n\turl = https://github.com/a/b.git\n'),
+    (".git/config", '[remote "origin"]\n\turl = git@github.com:a/b.git\n'),
+    (".git/config", '[remote "origin"]\n\turl = https://me@bitbucket.org/a/b.git\n'),
+    (".git/config", '[remote "origin"]\n\turl = ssh://git@example.com:22/a@b.git\n'),
+    (".git/config", "[http]\n\textraheader = AUTHORIZATION: basic ***\n"),
+    ("app/config", "url = https://u:p@example.com\n"),
+    (".config/gh/hosts.yml", "github.com:\n    user: me\n"),
+    (".netrc", "machine example.com login me\n"),
+    (".netrc", "# machine example.com password abc\n"),
+    (".my.cnf", "[client]\nuser=me\n"),
+]
+
+
+@pytest.mark.parametrize(("path", "content", "why"), SECRET)
+def test_what_looks_like_a_credential(
+    path: str, content: str | bytes, why: str, tmp_path: Path
+) -> None:
+    assert told(fill(tmp_path, {path: content})) == {path: why}
+
+
+@pytest.mark.parametrize(("path", "content"), NOT_SECRET)
+def test_what_does_not(path: str, content: str | bytes, tmp_path: Path) -> None:
+    assert told(fill(tmp_path, {path: content})) == {}
+
+
+def test_what_it_looks_like_can_be_said_in_a_sentence() -> None:
+    for _, _, why in SECRET:
+        assert len(why) <= 60
+        assert why.isprintable()
+        assert not why.endswith(".")
+
+
+@pytest.mark.parametrize("package", ["certifi", "botocore", "pip", "hypothesis", "pytest"])
+def test_an_ordinary_package_holds_no_credentials(package: str) -> None:
+    spec = find_spec(package)
+    assert spec
+    assert spec.origin
+    assert told(Path(spec.origin).parent) == {}
+
+
+@pytest.mark.parametrize("options", [{"exclude": [".env"]}, {"ignore": ".env\n"}])
+def test_nothing_is_said_of_what_is_left_out(options: dict[str, Any], tmp_path: Path) -> None:
+    fill(tmp_path, {".env": "A=1\n", "id_rsa": KEY, "a": "x", ".dockerignore": ""})
+    (tmp_path / ".dockerignore").write_text(options.pop("ignore", ""))
+    assert told(tmp_path, **options) == {"id_rsa": "a private key"}
+    assert told(tmp_path, exclude=[".env", "id_rsa"]) == {}
+
+
+def test_off_looks_at_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, {".env": "A=1\n", ".npmrc": "_auth=abc\n"})
+    monkeypatch.delattr(Root, "open")
+    assert told(tmp_path, secrets="off") == {}
+    root = Root(tmp_path)
+    found = walk(root, read_rules(root), on_event=ignore_events)
+    assert guard(found, root, "off", on_event=ignore_events) is found
+
+
+@pytest.mark.parametrize("call", [e2b_upload.collect, e2b_upload.pack])
+def test_another_word_is_a_wrong_call(call: Any, tmp_path: Path) -> None:
+    arguments = [tmp_path / "a"] if call is e2b_upload.pack else []
+    with pytest.raises(e2b_upload.UsageError, match="'loud'") as caught:
+        call(tmp_path, *arguments, secrets="loud")
+    assert "warn, deny, off" in caught.value.hint
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_folder_a_link_and_a_fifo_of_such_a_name_are_no_credentials(tmp_path: Path) -> None:
+    fill(tmp_path, {"x.pem/y": "A=1\n", "id_rsa/z": "A=1\n", "key": "A=1\n"})
+    (tmp_path / ".npmrc").symlink_to("key")
+    os.mkfifo(tmp_path / ".env")
+    os.mkfifo(tmp_path / "fifo.pem")
+    assert told(tmp_path) == {}
+    assert told(tmp_path, secrets="deny") == {}
+
+
+def test_a_file_that_turns_into_a_fifo_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, {".npmrc": "_auth=abc\n"})
+    really_open = Root.open
+
+    def replaced(self: Root, path: str) -> int:
+        (tmp_path / path).unlink()
+        os.mkfifo(tmp_path / path)
+        return really_open(self, path)
+
+    monkeypatch.setattr(Root, "open", replaced)
+    assert told(tmp_path) == {}
+
+
+def test_every_name_of_a_file_counts_by_itself(tmp_path: Path) -> None:
+    fill(tmp_path, {"a": "A=1\n", ".npmrc": "_auth=abc\n", "out": "x", ".dockerignore": "out\n"})
+    os.link(tmp_path / "a", tmp_path / "b.ppk")
+    os.link(tmp_path / ".npmrc", tmp_path / "pip.conf")
+    (tmp_path / ".env").symlink_to("a")
+    by_link = {
+        ".npmrc": "a token or password of npm",
+        "b.ppk": "a private key",
+        "pip.conf": "a password of a Python package index",
+    }
+    assert told(tmp_path) == by_link
+    assert told(tmp_path, follow_symlinks=True) == {".env": "an environment file", **by_link}
+
+
+def test_only_the_beginning_of_a_large_file_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = b"//registry.npmjs.org/:_authToken=abc\n"
+    fill(tmp_path, {"a/.npmrc": b"a=1\n" + line, "b/.npmrc": b"#" * _PEEK_BYTES + b"\n" + line})
+    os.truncate(tmp_path / "a/.npmrc", 1 << 40)
+    asked: list[int] = []
+    really_read = os.read
+
+    def read(descriptor: int, count: int) -> bytes:
+        asked.append(count)
+        return really_read(descriptor, count)
+
+    monkeypatch.setattr(os, "read", read)
+    assert list(told(tmp_path)) == ["a/.npmrc"]
+    assert asked == [_PEEK_BYTES] * 2
+
+
+PIECES = (
+    *(b"token", b"token ", b"_auth", b"password ", b"authorization: ", b"$"),
+    *(b"://", b"://a:", b"://a:b", b'"auths":{', b"<password>", b"-----BEGIN ", b"AAAA "),
+    *(b"a", b" ", b"\n"),
+)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", [".npmrc", ".netrc", "auth.json", "settings.xml", "a.pem"])
+@pytest.mark.parametrize("piece", PIECES)
+def test_no_content_takes_long(name: str, piece: bytes, tmp_path: Path) -> None:
+    """An expression that goes back and forth over 64 KiB would take minutes."""
+    fill(tmp_path, {name: piece * (_PEEK_BYTES // len(piece))})
+    told(tmp_path)
+
+
+def test_names_of_all_kinds(tmp_path: Path) -> None:
+    names = ["\udcff.ppk", ".env.\udcfe", "new\nline.ppk", " .ppk", "[a].ppk", "é.ppk", "ß_KEY"]
+    for name in names:
+        (tmp_path / name).write_text(KEY)
+    assert {*told(tmp_path)} == {*names}
+    with pytest.raises(e2b_upload.SourceError) as caught:
+        told(tmp_path, secrets="deny")
+    assert caught.value.message.replace("\n", "").isprintable()
+    assert caught.value.hint.isprintable()
+
+
+# What becomes of them
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    return fill(
+        tmp_path / "ctx",
+        {
+            ".env": "A=1\n",
+            "a/.npmrc": "_auth=abc\n",
+            "a/plain": "x",
+            "z/[id].pem": KEY,
+            "z/plain": "x",
+        },
+    )
+
+
+WHY = {
+    ".env": "an environment file",
+    "a/.npmrc": "a token or password of npm",
+    "z/[id].pem": "a private key",
+}
+
+
+def packed(file: Path) -> set[str]:
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(file.read_bytes()))) as archive:
+        return {*archive.getnames()}
+
+
+def test_by_default_they_are_told_and_packed(context: Path, tmp_path: Path) -> None:
+    events: list[Event] = []
+    e2b_upload.pack(context, tmp_path / "a", count_first=True, on_event=events.append)
+    assert secrets_in(events) == [*WHY.items()]
+    first = next(number for number, event in enumerate(events) if isinstance(event, LooksSecret))
+    started = [event.step for event in events[:first] if isinstance(event, Started)]
+    assert started == ["collect", "pack"], "the pass that counts says nothing"
+    assert {*WHY} <= packed(tmp_path / "a")
+
+
+def test_they_change_nothing_of_the_archive(context: Path, tmp_path: Path) -> None:
+    archive = e2b_upload.pack(context, tmp_path / "a")
+    assert e2b_upload.pack(context, tmp_path / "b", secrets="off").sha256 == archive.sha256
+
+
+def test_denied_they_are_an_error_that_names_them_all(context: Path, tmp_path: Path) -> None:
+    events: list[Event] = []
+    for call in (
+        lambda: e2b_upload.pack(context, tmp_path / "a", secrets="deny", on_event=events.append),
+        lambda: list(e2b_upload.collect(context, secrets="deny", on_event=events.append)),
+    ):
+        with pytest.raises(e2b_upload.SourceError) as caught:
+            call()
+        assert caught.value.exit_code == 3
+        assert caught.value.message.split("\n  ") == [
+            "3 paths cannot be packed:",
+            *(f"{context}/{path} looks like {why}" for path, why in WHY.items()),
+        ]
+        assert caught.value.hint == (
+            "Exclude it in .dockerignore, with the line .env, or let it pass with --secrets warn."
+        )
+    assert not (tmp_path / "a").exists()
+    assert secrets_in(events) == []
+
+
+def test_the_line_that_a_denial_names_is_the_one_that_helps(context: Path) -> None:
+    ignore_file = context / ".dockerignore"
+    ignore_file.touch()
+    for _ in WHY:
+        with pytest.raises(e2b_upload.SourceError) as caught:
+            told(context, secrets="deny")
+        line = caught.value.hint.split("with the line ")[1].split(", or let")[0]
+        with ignore_file.open("a") as file:
+            file.write(line + "\n")
+    assert ignore_file.read_text() == ".env\na/.npmrc\nz/?id?.pem\n"
+    assert told(context, secrets="deny") == {}
+
+
+def test_nothing_is_sent_where_they_are_denied(context: Path) -> None:
+    with raw_server(answer(200)) as store, pytest.raises(e2b_upload.SourceError):
+        e2b_upload.build(context, f"{store.url}/key", secrets="deny")
+    assert not store.requests
+
+
+def test_a_build_sends_them_otherwise(context: Path) -> None:
+    events: list[Event] = []
+    with raw_server(answer(200)) as store:
+        e2b_upload.build(context, f"{store.url}/key", on_event=events.append)
+    assert len(store.requests) == 1
+    assert secrets_in(events) == [*WHY.items()]
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that any user may enter: pytest's own are closed to others."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("secrets", ["warn", "deny"])
+def test_what_cannot_be_read_is_told_once(secrets: Any, open_folder: Path) -> None:
+    fill(open_folder, {".env": "A=1\n", ".npmrc": "_auth=abc\n"})
+    for name in (".env", ".npmrc"):
+        (open_folder / name).chmod(0)
+        give_away(os.fspath(open_folder / name))
+    with another_user(), pytest.raises(e2b_upload.SourceError) as caught:
+        e2b_upload.pack(open_folder, os.devnull, secrets=secrets)
+    env, npmrc = caught.value.message.split("\n  ")[1:]
+    assert ".env looks like" in env if secrets == "deny" else ".env cannot be opened" in env
+    assert ".npmrc cannot be opened" in npmrc
+
+
+def test_other_problems_are_told_with_them(context: Path) -> None:
+    walked = e2b_upload.collect(context, secrets="deny")
+    assert next(walked).path == "a"
+    (context / "a/plain").unlink()
+    with pytest.raises(e2b_upload.SourceError) as caught:
+        list(walked)
+    assert "a/plain cannot be read" in caught.value.message
+    assert "4 paths" in caught.value.message
+
+
+def test_closing_closes_the_walk(context: Path) -> None:
+    before = os.listdir("/dev/fd")
+    root = Root(context)
+    found = walk(root, read_rules(root), on_event=ignore_events)
+    with closing(guard(found, root, "warn", on_event=ignore_events)) as guarded:
+        next(guarded)
+        assert len(os.listdir("/dev/fd")) > len(before)
+    assert os.listdir("/dev/fd") == before
+    assert next(found, None) is None
