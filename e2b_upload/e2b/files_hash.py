@@ -19,7 +19,7 @@ import warnings
 from contextlib import closing
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from e2b_upload.context.collect import Entry, read_ignore_file
 from e2b_upload.context.problems import Problem, Problems
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from e2b_upload.context.collect import EntryType
     from e2b_upload.context.root import Root
 
-# As the SDK reads; half of it and twice of it took as long.
+# As the SDK reads; anything from 64 KiB to 2 MiB took as long.
 _PIECE_BYTES = 1024 * 1024
 # A pattern with one of these is more than a name.
 _WILDCARDS = frozenset("*?[]\\")
@@ -128,6 +128,56 @@ def read_ignore_patterns(root: Root, exclude: Iterable[str] = ()) -> list[str]:
     return [*filter(None, patterns), *exclude]
 
 
+class _Pattern(NamedTuple):
+    """A pattern of the SDK's matcher.
+
+    Attributes:
+        text: what the matcher takes.
+        cleaned: what it compares, without the ``!`` of an exception.
+        exception: whether it takes back.
+    """
+
+    text: str
+    cleaned: str
+    exception: bool
+
+    @property
+    def first(self) -> str | None:
+        """The first part of all paths that it can match; None where that may be any."""
+        part = self.cleaned.partition("/")[0]
+        return part if _WILDCARDS.isdisjoint(part) else None
+
+
+class _Patterns:
+    """Patterns that exclude together; what names one path or any file is looked up in a set.
+
+    Without exceptions, no pattern matched a parent of a path in a folder that is not excluded: it
+    is excluded when a pattern matches the path, each for itself. With exceptions it takes all.
+    """
+
+    def __init__(self, patterns: Sequence[_Pattern], matcher: type[PatternMatcher]) -> None:
+        self._paths: set[str] = set()  # a/b
+        self._names: set[str] = set()  # **/a
+        others = list[str]()
+        alone = not any(pattern.exception for pattern in patterns)
+        for text, cleaned, _ in patterns:
+            name = cleaned.removeprefix("**/")
+            if not alone or not _WILDCARDS.isdisjoint(name):
+                others.append(text)
+            elif name == cleaned:
+                self._paths.add(name)
+            elif "/" not in name:
+                self._names.add(name)
+            else:
+                others.append(text)
+        self._others = matcher(others) if others else None
+
+    def exclude(self, path: str, name: str) -> bool:
+        if path in self._paths or name in self._names:
+            return True
+        return self._others is not None and self._others.matches(path)
+
+
 class _Ignored:
     """Which paths are excluded, by the SDK's matcher; it is not asked where the answer is known.
 
@@ -144,34 +194,49 @@ class _Ignored:
             from e2b_dockerfile_utils import PatternMatcher
         except ImportError:
             raise extra_is_missing() from None
+        self._matcher = PatternMatcher
         normal = [_normalized(pattern, context) for pattern in patterns]
         try:
             # Where it compiles a class within a class, the re module warns of what may change.
             with warnings.catch_warnings(action="ignore", category=FutureWarning):
                 self._whole = PatternMatcher(normal)
-                self._exact, self._names, rest = _split(normal, self._whole, PatternMatcher)
-                self._rest = PatternMatcher(rest) if rest else None
+                self._patterns = [
+                    _Pattern(text, cleaned.removeprefix("!" if exception else ""), exception)
+                    for text in normal
+                    for exception in [text.startswith("!")]
+                    for cleaned in PatternMatcher([text]).patterns  # a comment has none
+                ]
         except ValueError as error:
             raise UsageError(
                 printable(str(error)), hint="E2B's SDK refuses it, too: correct the pattern."
             ) from error
-        self._any = bool(self._whole.patterns)
+        # The first parts of paths → the patterns that can match there; "" is for all other parts.
+        self._firsts = {pattern.first for pattern in self._patterns}
+        self._by_first: dict[str, _Patterns] = {}
 
     def __call__(self, path: str) -> bool:
-        """Whether a path is excluded."""
-        return self._any and self._whole.matches(path)
+        """Whether a path is excluded, whatever it lies in."""
+        return bool(self._patterns) and self._whole.matches(path)
 
     def below(self, path: str, name: str) -> bool:
         """Whether a path is excluded in a folder that the walk is in; ``name`` is its last part."""
-        if not self._any:
+        if not self._patterns:
             return False
-        if path in self._exact or name in self._names:
-            return True
-        return self._rest is not None and self._rest.matches(path)
+        first = path.partition("/")[0]
+        if first not in self._firsts:
+            first = ""
+        if (there := self._by_first.get(first)) is None:
+            there = self._by_first[first] = self._that_match_in(first)
+        return there.exclude(path, name)
 
     def may_keep_below(self, path: str) -> bool:
         """Whether something may be taken back below an excluded folder."""
         return self._whole.may_match_under(path)
+
+    def _that_match_in(self, first: str) -> _Patterns:
+        fitting = [pattern for pattern in self._patterns if pattern.first in {None, first}]
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):
+            return _Patterns(fitting, self._matcher)
 
 
 def _normalized(pattern: str, context: str) -> str:
@@ -184,32 +249,6 @@ def _normalized(pattern: str, context: str) -> str:
         if below != "." and not _is_outside(below):
             text = below
     return bang + text
-
-
-def _split(
-    patterns: Sequence[str], whole: PatternMatcher, matcher: type[PatternMatcher]
-) -> tuple[frozenset[str], frozenset[str], list[str]]:
-    """Return patterns that name a path (``a/b``), those that name a name (``**/a``), and others.
-
-    The first two are looked up in a set, whatever their number. With exceptions a path cannot be
-    decided by itself: all are among the others. In a folder that is not excluded, without
-    exceptions, no pattern matched a parent, and a path is excluded when one matches the path.
-    """
-    if any(pattern.startswith("!") for pattern in whole.patterns):
-        return frozenset(), frozenset(), list(patterns)
-    exact, names, others = set[str](), set[str](), list[str]()
-    for pattern in patterns:
-        for cleaned in matcher([pattern]).patterns:  # a comment has none
-            name = cleaned.removeprefix("**/")
-            if not _WILDCARDS.isdisjoint(name):
-                others.append(pattern)
-            elif name == cleaned:
-                exact.add(name)
-            elif "/" not in name:
-                names.add(name)
-            else:
-                others.append(pattern)
-    return frozenset(exact), frozenset(names), others
 
 
 def in_order(names: Iterable[str], folders: list[str]) -> Iterator[tuple[str, bool]]:
