@@ -18,6 +18,7 @@ import stat as s
 import warnings
 from contextlib import closing
 from dataclasses import dataclass
+from mmap import mmap
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -533,7 +534,8 @@ class FilesHash:
                 f"{printable(text)} is not UTF-8", hint="E2B's hash needs a name that is."
             )
         self._sha256 = hashlib.sha256(text.encode())
-        self._buffer = memoryview(bytearray(_PIECE_BYTES))
+        # Whole pages: reading into a bytearray, which starts 16 bytes after one, took a third longer.
+        self._buffer = memoryview(mmap(-1, _PIECE_BYTES))
 
     def entry(self, entry: Entry) -> None:
         """Take an entry's path, mode, size, and where it points.
