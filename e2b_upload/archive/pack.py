@@ -9,7 +9,7 @@ from collections.abc import Generator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from e2b_upload.archive import tar
 from e2b_upload.archive.blocks import BlockWriter
@@ -67,6 +67,19 @@ class Archive:
     path: str | None = None
 
 
+class Hashing(Protocol):
+    """What takes a hash of the entries, of the very bytes that go into the archive."""
+
+    def entry(self, entry: Entry, /) -> None:
+        """Take an entry, before what it holds."""
+
+    def content(self, data: Buffer, /) -> None:
+        """Take the next bytes of a file."""
+
+    def read(self, root: Root, entry: Entry, /) -> None:
+        """Take what a hard link holds: it is in the archive once, under its first name."""
+
+
 def pack_entries(
     entries: Iterable[Entry | Problem],
     root: Root,
@@ -75,6 +88,7 @@ def pack_entries(
     compression: Compression = "default",
     threads: int | None = None,
     mtime: int | None = None,
+    hashing: Hashing | None = None,
     on_event: OnEvent,
 ) -> Archive:
     """Write entries to a spool, and return what the archive came to.
@@ -90,6 +104,7 @@ def pack_entries(
         compression: ``none`` is a plain tar.
         threads: how many compress; by default :func:`default_threads`. A plain tar needs none.
         mtime: seconds since the epoch; no time in the archive is later.
+        hashing: fed all that is packed.
         on_event: told of progress.
 
     Raises:
@@ -99,7 +114,7 @@ def pack_entries(
         UsageError: no such compression, or number of threads.
     """
     start = time.monotonic()
-    counts = {"file": 0, "directory": 0, "symlink": 0, "hardlink": 0}
+    counts = {"file": 0, "directory": 0, "symlink": 0, "hardlink": 0, "special": 0}
     number = 0
 
     def report() -> None:
@@ -123,7 +138,7 @@ def pack_entries(
                 with BlockWriter(
                     codec_for(compression), write, threads=threads, on_block=report
                 ) as out:
-                    packing = _Packing(root, out, mtime)
+                    packing = _Packing(root, out, mtime, hashing)
                     for number, entry in rest:
                         packing.add(entry)
                         counts[entry.type] += 1
@@ -178,10 +193,13 @@ def default_threads(compression: Compression) -> int:
 class _Packing:
     """One archive while it is written."""
 
-    def __init__(self, root: Root, out: BlockWriter, mtime: int | None) -> None:
+    def __init__(
+        self, root: Root, out: BlockWriter, mtime: int | None, hashing: Hashing | None
+    ) -> None:
         self._root = root
         self._out = out
         self._mtime = mtime
+        self._hashing = hashing
         self.content = 0
 
     def add(self, entry: Entry | Problem) -> None:
@@ -190,8 +208,14 @@ class _Packing:
             if entry.type == "problem":
                 raise entry.error
             self._out.write(tar.header(entry, self._mtime))
+            if self._hashing:
+                self._hashing.entry(entry)
+                if entry.type == "hardlink":
+                    self._hashing.read(self._root, entry)
             return
         self._out.write(tar.header(entry, self._mtime))
+        if self._hashing:
+            self._hashing.entry(entry)
         try:
             descriptor = self._root.open(entry.path)
         except OSError as error:
@@ -218,8 +242,9 @@ class _Packing:
         out = self._out
         left = entry.size
         while left:
+            room = out.room(left)
             try:
-                count = os.readv(descriptor, [out.room(left)])
+                count = os.readv(descriptor, [room])
             except BlockingIOError:  # it is a FIFO now, and who writes to it has nothing to say
                 break
             except OSError as error:
@@ -231,6 +256,8 @@ class _Packing:
                 break
             left -= count
             self.content += count
+            if self._hashing:
+                self._hashing.content(room[:count])
             out.advance(count)
         return entry.size - left
 

@@ -9,6 +9,8 @@ users, times are whole seconds.
 
 from __future__ import annotations
 
+import os
+import stat as s
 import zlib
 from typing import TYPE_CHECKING
 
@@ -25,10 +27,13 @@ _NAME, _PREFIX = 100, 155
 _MAX_SIZE = 8**11 - 1  # eleven octal digits: 8 GiB less a byte
 _MAX_TIME = 8**11 - 1  # the year 2242
 _TYPE = {"file": b"0", "hardlink": b"1", "symlink": b"2", "directory": b"5"}
+_SPECIAL = {s.S_IFCHR: b"3", s.S_IFBLK: b"4", s.S_IFIFO: b"6"}  # none is a socket's
 # Name, mode, uid and gid 0, size as it stands there, mtime: all before the checksum.
 _FIELDS = b"%b%07o\x000000000\x000000000\0%b%011o\0"
-# Magic, version, no user's name, no group's name, device 0,0.
-_USTAR = b"ustar\x0000" + bytes(64) + b"0000000\x00" * 2
+# Magic, version, no user's name, no group's name.
+_USTAR = b"ustar\x0000" + bytes(64)
+_DEVICE = b"%07o\x00%07o\x00"
+_NO_DEVICE = _DEVICE % (0, 0)
 _PAX_NAME = b"././@PaxHeader".ljust(_NAME, b"\0")
 _SPACES = sum(b" " * 8)  # what the checksum's own place counts as
 _PADDING = [bytes(-n % BLOCK) for n in range(BLOCK)]
@@ -42,6 +47,8 @@ def padding(size: int) -> bytes:
 def header(entry: Entry, mtime_limit: int | None = None) -> bytes:
     """Return the blocks before an entry's content: its header, and pax records where needed.
 
+    No bytes for a socket, which cannot be archived.
+
     Args:
         entry: what to archive.
         mtime_limit: seconds since the epoch; a later time is written as this one.
@@ -54,6 +61,9 @@ def header(entry: Entry, mtime_limit: int | None = None) -> bytes:
     mtime = stat.st_mtime_ns // 1_000_000_000
     if mtime_limit is not None and mtime > mtime_limit:
         mtime = mtime_limit
+    if kind == "special":
+        known = s.S_IFMT(stat.st_mode) in _SPECIAL
+        return _with_pax(entry, name, link, mtime) if known else b""
     if len(name) <= _NAME and len(link) <= _NAME and size <= _MAX_SIZE and 0 <= mtime <= _MAX_TIME:
         fields = _FIELDS % (name.ljust(_NAME, b"\0"), mode, b"%011o\0" % size, mtime)
         return _ustar(fields, *(_after_checksum(_TYPE[kind], link) if link else _NO_LINK[kind]))
@@ -78,7 +88,12 @@ def _with_pax(entry: Entry, name: bytes, link: bytes, mtime: int) -> bytes:
         records[b"mtime"] = b"%d" % mtime
         mtime = min(max(mtime, 0), _MAX_TIME)
     fields = _FIELDS % (rest.ljust(_NAME, b"\0"), entry.mode, size, mtime)
-    plain = _ustar(fields, *_after_checksum(_TYPE[entry.type], link[:_NAME], prefix))
+    kind, device = _TYPE.get(entry.type), _NO_DEVICE
+    if kind is None:
+        found = entry.stat
+        kind = _SPECIAL[s.S_IFMT(found.st_mode)]
+        device = _DEVICE % (os.major(found.st_rdev), os.minor(found.st_rdev))
+    plain = _ustar(fields, *_after_checksum(kind, link[:_NAME], prefix, device))
     if not records:
         return plain
     if not all(_is_utf8(value) for value in records.values()):
@@ -115,9 +130,11 @@ def _is_utf8(value: bytes) -> bool:
     return True
 
 
-def _after_checksum(kind: bytes, link: bytes = b"", prefix: bytes = b"") -> tuple[bytes, int]:
+def _after_checksum(
+    kind: bytes, link: bytes = b"", prefix: bytes = b"", device: bytes = _NO_DEVICE
+) -> tuple[bytes, int]:
     """Return what a header ends with, from its type on, and the sum of those bytes."""
-    rest = kind + link.ljust(_NAME, b"\0") + _USTAR + prefix.ljust(_PREFIX + 12, b"\0")
+    rest = kind + link.ljust(_NAME, b"\0") + _USTAR + device + prefix.ljust(_PREFIX + 12, b"\0")
     return rest, sum(rest)
 
 

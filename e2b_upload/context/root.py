@@ -82,6 +82,8 @@ class Root:
         self._folder_flags = _FOLDER if follow_symlinks else _FOLDER | _NO_LINK
         self._file_flags = _READ if follow_symlinks else _READ | _NO_LINK
         self._entered: list[_Open] = []
+        # Folders that were visited through links → where in the context they are.
+        self._led: dict[str, str] = {}
         self._folder: str | None = None  # the last that was entered
         self._at = -1
         if not self.path:
@@ -183,11 +185,49 @@ class Root:
         if not _UTF8:
             names = [_from_system(name) for name in names]
         names.sort()
+        self._go_on(path, descriptor, found)
+        return names, found
+
+    def visit(self, folder: str) -> None:
+        """Be in a folder, however deep, without listing it; none may be entered before.
+
+        A link on the way is gone through, also where links are not followed, as long as it leads to
+        a folder of the context: whoever names a path means it.
+
+        Raises:
+            OSError: it is not there.
+            SourceError: a link leads out of the context.
+        """
+        try:
+            descriptor = self._open_folder(folder)
+        except OSError as error:
+            if self.follow_symlinks or error.errno not in {errno.ELOOP, errno.ENOTDIR}:
+                raise
+            self._led[folder] = self._find(folder)
+            descriptor = self._open_folder(folder)
+        self._go_on(folder, descriptor, os.fstat(descriptor))
+
+    def _go_on(self, path: str, descriptor: int, found: os.stat_result) -> None:
         if len(self._entered) >= _MAX_OPEN:
             self._entered[-_MAX_OPEN].close()
         self._entered.append(_Open(path, descriptor, found))
         self._folder, self._at = path, descriptor
-        return names, found
+
+    def _open_folder(self, folder: str) -> int:
+        with self.reach(folder) as at:
+            return os.dup(at)
+
+    def _find(self, folder: str) -> str:
+        """Return the path without links of a folder of the context."""
+        base = os.path.realpath(os.fsencode(self._base))
+        real = os.path.realpath(os.path.join(base, to_bytes(folder)))
+        below = os.path.relpath(real, base)
+        if below == b".." or below.startswith(b"../"):
+            raise SourceError(
+                f"links lead from {self.shown(folder)} out of the context",
+                hint="Copy what they lead to into the context, or pass --follow-symlinks.",
+            )
+        return "" if below == b"." else below.decode("utf-8", "surrogateescape")
 
     def leave(self) -> None:
         """Close the last directory that was entered, and be in the one above again.
@@ -216,7 +256,7 @@ class Root:
                     return at
                 os.close(at)  # a link led here
         try:
-            with self._reach(folder.path) as at:
+            with self.reach(folder.path) as at:
                 if _identity(os.fstat(at)) == folder.identity:
                     return os.dup(at)
         except OSError as error:
@@ -254,14 +294,14 @@ class Root:
         folder, _, name = path.rpartition("/")
         if folder == self._folder:
             return os.open(_to_system(name), self._file_flags, dir_fd=self._at)
-        with self._reach(folder) as at:
+        with self.reach(folder) as at:
             return os.open(_to_system(name), self._file_flags, dir_fd=at)
 
     def look(self, path: str) -> os.stat_result | None:
         """Return what a path is, whichever folder was entered last; None where nothing is there."""
         folder, _, name = path.rpartition("/")
         try:
-            with self._reach(folder) as at:
+            with self.reach(folder) as at:
                 if self.follow_symlinks:
                     with suppress(OSError):  # a link that dangles stays one
                         return os.stat(_to_system(name), dir_fd=at)
@@ -275,7 +315,7 @@ class Root:
         Raises:
             OSError: it is not there, or no regular file.
         """
-        with self._reach("") as at:
+        with self.reach("") as at:
             descriptor = os.open(name, _READ, dir_fd=at)
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             return descriptor
@@ -283,14 +323,22 @@ class Root:
         raise OSError(0, "it is not a regular file")
 
     @contextmanager
-    def _reach(self, folder: str) -> Iterator[int]:
+    def reach(self, folder: str) -> Iterator[int]:
         """Yield the descriptor of any folder, opened step by step."""
         at = self._open_base()
         try:
-            for name in folder.split("/") if folder else ():
+            real = self._real(folder) if self._led else folder
+            for name in real.split("/") if real else ():
                 below = os.open(_to_system(name), self._folder_flags, dir_fd=at)
                 os.close(at)
                 at = below
             yield at
         finally:
             os.close(at)
+
+    def _real(self, folder: str) -> str:
+        """Return where a folder is, when it or one above it was visited through links."""
+        above = folder
+        while above and above not in self._led:
+            above = above.rpartition("/")[0]
+        return (self._led.get(above, above) + folder[len(above) :]).lstrip("/")

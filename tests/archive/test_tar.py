@@ -2,6 +2,7 @@
 
 import io
 import os
+import stat
 import tarfile
 from pathlib import Path
 from typing import Final
@@ -95,6 +96,29 @@ def test_any_entry_is_read_as_it_was_written(entry: Entry) -> None:
         "symlink": member.issym() and member.linkname == entry.target,
         "hardlink": member.islnk() and member.linkname == entry.target,
     }[entry.type]
+
+
+@pytest.mark.parametrize("path", [b"a", b"d/" * 60 + b"a", b"\xff" * 300])
+@pytest.mark.parametrize(
+    ("kind", "type_", "device"),
+    [
+        (stat.S_IFIFO, tarfile.FIFOTYPE, (0, 0)),
+        (stat.S_IFCHR, tarfile.CHRTYPE, (1, 3)),
+        (stat.S_IFBLK, tarfile.BLKTYPE, (259, 65_536)),
+    ],
+)
+def test_what_is_no_data(path: bytes, kind: int, type_: bytes, device: tuple[int, int]) -> None:
+    found = os.stat_result(
+        (kind | 0o640, *(0,) * 9), {"st_mtime_ns": SECOND, "st_rdev": os.makedev(*device)}
+    )
+    member = read(tar.header(Entry(os.fsdecode(path), "special", 0, 0o640, None, found)))
+    assert (os.fsencode(member.name), member.type, member.mode) == (path, type_, 0o640)
+    assert (member.devmajor, member.devminor, member.mtime) == (*device, 1)
+
+
+def test_a_socket_cannot_be_archived() -> None:
+    found = os.stat_result((stat.S_IFSOCK | 0o640, *(0,) * 9), {"st_mtime_ns": 0, "st_rdev": 0})
+    assert tar.header(Entry("socket", "special", 0, 0o640, None, found)) == b""
 
 
 @given(entries)
