@@ -87,12 +87,14 @@ class Answer:
         headers: names in lower case.
         body: the beginning of it, ``MAX_ANSWER_BYTES`` at most.
         time: when it came, seconds since the epoch by this machine's clock.
+        whole: whether ``body`` is all that was to come.
     """
 
     http_status: int
     headers: Mapping[str, str]
     body: bytes
     time: float
+    whole: bool = True
 
 
 def failure(answer: Answer, url: PresignedUrl) -> UploadError:
@@ -156,7 +158,7 @@ def broken(error: BaseException, url: PresignedUrl, progress: str) -> UploadErro
     Args:
         error: what requests raised; its own words hold the URL and are not shown.
         url: where to.
-        progress: how much was sent, for the message.
+        progress: how much of an archive was sent, for the message; empty where none was to be.
     """
     causes = list(_causes(error))
 
@@ -216,6 +218,11 @@ def _broken_connection(
 ) -> UploadError:
     errors = urllib3.exceptions
     words = _words(causes)
+    stalled, broke = f"{url.host} stalled", f"the connection to {url.host} broke"
+    hint = "Try again."
+    if progress:
+        stalled, broke = f"the upload to {stalled} after {progress}", f"{broke} after {progress}"
+        hint = "Try again: what is stored is the whole of it, or what was there before."
 
     def caused_by(*kinds: type[BaseException]) -> bool:
         return any(isinstance(cause, kinds) for cause in causes)
@@ -228,7 +235,7 @@ def _broken_connection(
     if caused_by(errors.NewConnectionError):  # urllib3 derives it from ConnectTimeoutError
         return UnavailableError(
             printable(f"no connection to {url.host}: {words}"),
-            hint="Are host and port right, and is the store up? Try again later.",
+            hint="Are host and port right, and is the server up? Try again later.",
         )
     if caused_by(errors.ConnectTimeoutError):
         return UnavailableError(
@@ -237,7 +244,7 @@ def _broken_connection(
         )
     if caused_by(TimeoutError, errors.TimeoutError):
         return UnavailableError(
-            f"the upload to {url.host} stalled after {progress}: no byte moved in time",
+            f"{stalled}: no byte moved in time",
             hint="Try again, or from a network with a better way there.",
         )
     if any(mark in str(cause) for cause in causes for mark in _NO_CERTIFICATES):
@@ -258,8 +265,8 @@ def _broken_connection(
                 hint="Is it https there at all?",
             )
     return UnavailableError(
-        printable(f"the connection to {url.host} broke after {progress}: {words}"),
-        hint="Try again: what is stored is the whole of it, or what was there before.",
+        printable(f"{broke}: {words}"),
+        hint=hint,
     )
 
 

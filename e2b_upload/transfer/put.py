@@ -3,57 +3,37 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import os
-import random
 import time
 import zlib
 from functools import reduce
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
-import requests
-import urllib3
-
 from e2b_upload.errors import RefusedError, SpoolError, UploadError, UsageError
-from e2b_upload.events import Finished, Redirected, Retrying, Started
-from e2b_upload.transfer.answer import (
-    FOLLOWED,
-    MAX_ANSWER_BYTES,
-    SUCCESS,
-    Answer,
-    broken,
-    failure,
-    redact_location,
-)
+from e2b_upload.events import Finished, Redirected, Started
+from e2b_upload.transfer.answer import FOLLOWED, SUCCESS, failure, redact_location
+from e2b_upload.transfer.attempts import Attempts
 from e2b_upload.transfer.body import Body
-from e2b_upload.transfer.connection import SendingAdapter
 from e2b_upload.transfer.deadline import Carried, Deadline
+from e2b_upload.transfer.exchange import exchange
 from e2b_upload.transfer.presigned import check_terms, read_terms
 from e2b_upload.transfer.receipt import DamagedError, read_claims, verify
-from e2b_upload.transfer.retry import seconds_to_wait
 from e2b_upload.transfer.url import parse
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from e2b_upload.events import Event, OnEvent
+    from e2b_upload.transfer.answer import Answer
     from e2b_upload.transfer.receipt import Algorithm
     from e2b_upload.transfer.retry import Patience
     from e2b_upload.transfer.url import PresignedUrl
 
 MAX_REDIRECTS = 5
 _READ_BYTES = 1024 * 1024
-
-
-class _Session(requests.Session):
-    """A session that leaves redirects alone: requests would read all of their answers' bodies."""
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Find none."""
-        del resp
 
 
 class Source(NamedTuple):
@@ -143,7 +123,7 @@ class Putting:
         self._patience = patience
         self._deadline = Deadline(patience.max_time, cancelled, f"the upload to {url.host}")
         self._on_event = on_event
-        self._attempts = 0
+        self._attempts = Attempts(patience, self._deadline, on_event)
 
     def put(self) -> Sent:
         """Put it, again and again where that may help.
@@ -156,10 +136,8 @@ class Putting:
         """
         start = time.monotonic()
         terms = read_terms(self._url)
-        damaged = 0
         while True:
             check_terms(terms, self._url, self._headers, now=time.time())
-            self._attempts += 1
             try:
                 answer, url = self._attempt()
                 claims = read_claims(answer.headers, url.host)
@@ -167,46 +145,12 @@ class Putting:
             except Carried as carried:
                 raise carried.error from None
             except UploadError as error:
-                damaged += isinstance(error, DamagedError)
-                self._wait(error, damaged)
+                self._attempts.wait(error)
             else:
                 seconds = time.monotonic() - start
                 size = self._source.size
                 self._on_event(Finished(step="put", done=size, entries=0, seconds=seconds))
-                return Sent(url, answer.http_status, self._attempts, verified, seconds)
-
-    def _wait(self, error: UploadError, damaged: int) -> None:
-        """Wait until the next attempt, or raise what the last one came to."""
-        patience = self._patience
-        seconds = seconds_to_wait(
-            error,
-            attempts=self._attempts,
-            damaged=damaged,
-            retries=patience.retries,
-            jitter=random.random(),  # noqa: S311  (to spread clients out, not to keep a secret)
-        )
-        if seconds is not None and not self._deadline.allows(seconds):
-            seconds = None
-            error.hint = f"--max-time leaves no time for another attempt. {error.hint}"
-        if seconds is None:
-            if self._attempts > 1:
-                error.hint = f"Tried {self._attempts} times. {error.hint}"
-            raise error
-        self._on_event(
-            Retrying(
-                attempt=self._attempts + 1,
-                # What is damaged is sent once more, and no more.
-                attempts=self._attempts + 1
-                if isinstance(error, DamagedError)
-                else patience.retries + 1,
-                seconds=seconds,
-                reason=error.message,
-            )
-        )
-        try:
-            self._deadline.sleep(seconds)
-        except Carried as carried:
-            raise carried.error from None
+                return Sent(url, answer.http_status, self._attempts.count, verified, seconds)
 
     def _attempt(self) -> tuple[Answer, PresignedUrl]:
         """PUT once, following 307 and 308; return the answer, and where it came from."""
@@ -215,7 +159,15 @@ class Putting:
         while True:
             body = Body(self._source.descriptor, self._tell)
             self._tell(Started(step="put", total=len(body), target=url.shown))
-            answer = self._send(body, url, self._with_md5(url, headers))
+            answer = exchange(
+                "PUT",
+                url,
+                body,
+                headers=self._with_md5(url, headers),
+                patience=self._patience,
+                deadline=self._deadline,
+                unread=SUCCESS,
+            )
             if answer.http_status in SUCCESS:
                 _took_all(body, answer, url)
                 return answer, url
@@ -248,37 +200,11 @@ class Putting:
         one the first time, unless it is signed.
         """
         terms = read_terms(url)
-        known = self._source.hashed or self._attempts > 1
+        known = self._source.hashed or self._attempts.count > 1
         wanted = terms.needs_md5 or (terms.takes_md5 and known)
         if not wanted or any(name.lower() == "content-md5" for name in headers):
             return dict(headers)
         return {**headers, "Content-MD5": base64.b64encode(self._source.digest("md5")).decode()}
-
-    def _send(self, body: Body, url: PresignedUrl, headers: Mapping[str, str]) -> Answer:
-        """Send one request and return what was answered, whatever it was."""
-        patience = self._patience
-        with _Session() as session:
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, SendingAdapter(patience.stall_timeout, self._deadline))
-            try:
-                response = session.put(
-                    url.url,
-                    data=cast("Iterable[bytes]", body),  # its views are sent as they are
-                    headers=dict(headers),
-                    auth=_no_auth,
-                    allow_redirects=False,  # requests turns 301 into an empty PUT, 302 into a GET
-                    stream=True,
-                    timeout=(patience.connect_timeout, patience.stall_timeout),
-                )
-            except UploadError:
-                raise
-            # TypeError: requests on a proxy's address without a host.
-            except (OSError, ValueError, TypeError, urllib3.exceptions.HTTPError) as error:
-                raise broken(error, url, body.progress) from None
-            with response:
-                text = b"" if response.status_code in SUCCESS else _beginning(response.raw)
-                lower = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status_code, lower, text, time.time())
 
 
 def _took_all(body: Body, answer: Answer, url: PresignedUrl) -> None:
@@ -306,19 +232,3 @@ def _redirected(answer: Answer, url: PresignedUrl) -> PresignedUrl:
         hint="Ask for a URL of the right endpoint or region.",
         http_status=answer.http_status,
     )
-
-
-def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Add nothing. Without any auth requests would take one for the host from ~/.netrc."""
-    return request
-
-
-def _beginning(raw: urllib3.HTTPResponse) -> bytes:
-    """Return what came of an answer's body, up to a bound. It may break off or stall."""
-    text = b""
-    with contextlib.suppress(Exception):
-        while piece := raw.read1(MAX_ANSWER_BYTES - len(text), decode_content=True):
-            text += piece
-            if len(text) >= MAX_ANSWER_BYTES:
-                break
-    return text

@@ -1,0 +1,107 @@
+"""One request and its answer: what a PUT to a store and a question to an API have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, cast
+
+import requests
+import urllib3
+
+from e2b_upload.errors import UploadError
+from e2b_upload.transfer.answer import MAX_ANSWER_BYTES, Answer, broken
+from e2b_upload.transfer.body import Body
+from e2b_upload.transfer.connection import SendingAdapter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from collections.abc import Set as AbstractSet
+
+    from e2b_upload.transfer.deadline import Deadline
+    from e2b_upload.transfer.retry import Patience
+    from e2b_upload.transfer.url import PresignedUrl
+
+
+class _Session(requests.Session):
+    """A session that leaves redirects alone: requests would read all of their answers' bodies."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Find none."""
+        del resp
+
+
+def exchange(
+    method: str,
+    url: PresignedUrl,
+    body: Body | bytes,
+    *,
+    headers: Mapping[str, str],
+    patience: Patience,
+    deadline: Deadline,
+    unread: AbstractSet[int] = frozenset(),
+) -> Answer:
+    """Send one request and return what was answered, whatever it was.
+
+    No redirect is followed, and ~/.netrc is not asked for a password.
+
+    Args:
+        method: ``GET``, ``PUT``, …
+        url: where to.
+        body: what to send; empty for nothing.
+        headers: sent beside requests' own.
+        patience: how long to wait for a connection, and for a byte to move.
+        deadline: of all of it.
+        unread: statuses whose answers say enough without their body.
+
+    Raises:
+        UnavailableError: no answer, or half of one.
+        RefusedError: a certificate or a proxy that will be the same the next time.
+        UsageError: a URL, proxy or CA bundle that cannot be used.
+        Carried: with what ends it before its time.
+    """
+    with _Session() as session:
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, SendingAdapter(patience.stall_timeout, deadline))
+        try:
+            response = session.request(
+                method,
+                url.url,
+                data=cast("Iterable[bytes] | bytes", body),  # a Body's views are sent as they are
+                headers=dict(headers),
+                auth=_no_auth,
+                allow_redirects=False,  # requests turns 301 into an empty PUT, 302 into a GET
+                stream=True,
+                timeout=(patience.connect_timeout, patience.stall_timeout),
+            )
+        except UploadError:
+            raise
+        # TypeError: requests on a proxy's address without a host.
+        except (OSError, ValueError, TypeError, urllib3.exceptions.HTTPError) as error:
+            progress = body.progress if isinstance(body, Body) else ""
+            raise broken(error, url, progress) from None
+        with response:
+            status = response.status_code
+            text, whole = (b"", True) if status in unread else _beginning(response.raw)
+            lower = {name.lower(): value for name, value in response.headers.items()}
+            return Answer(status, lower, text, time.time(), whole)
+
+
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Add nothing. Without any auth requests would take one for the host from ~/.netrc."""
+    return request
+
+
+def _beginning(raw: urllib3.HTTPResponse) -> tuple[bytes, bool]:
+    """Return what came of an answer's body, up to a bound, and whether that is all of it.
+
+    It may break off or stall.
+    """
+    text = b""
+    with contextlib.suppress(Exception):
+        while piece := raw.read1(MAX_ANSWER_BYTES - len(text), decode_content=True):
+            text += piece
+            if len(text) >= MAX_ANSWER_BYTES:
+                return text, False
+        return text, True
+    return text, False
