@@ -534,7 +534,7 @@ class FilesHash:
                 f"{printable(text)} is not UTF-8", hint="E2B's hash needs a name that is."
             )
         self._sha256 = hashlib.sha256(text.encode())
-        # Whole pages: reading into a bytearray, which starts 16 bytes after one, took a third longer.
+        # Whole pages: into a bytearray, which starts 16 bytes after one, it took a third longer.
         self._buffer = memoryview(mmap(-1, _PIECE_BYTES))
 
     def entry(self, entry: Entry) -> None:
