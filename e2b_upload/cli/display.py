@@ -119,6 +119,9 @@ class Display(Watcher):
 
     def start(self) -> None:
         """Begin to draw; what takes less than a frame is not seen to flash up."""
+        # Words are drawn with a frame below them. Where Rich draws another one meanwhile, neither
+        # takes the other away: it holds its lock to look how high the last one is, no longer.
+        self.report.alone = self._live._lock  # noqa: SLF001
         self._live.start()
 
     def stop(self) -> None:

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import traceback
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 
@@ -20,6 +21,8 @@ from e2b_upload.cli.streams import STDOUT
 from e2b_upload.errors import printable
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from e2b_upload.errors import Interrupted, UploadError
     from e2b_upload.pipeline import Receipt
 
@@ -68,12 +71,14 @@ class Report:
         quiet: errors only.
         verbose: more lines.
         color: escape sequences in messages.
+        alone: what is held while something is said, so that a display does not draw meanwhile.
     """
 
     as_json: bool = False
     quiet: bool = False
     verbose: bool = False
     color: bool = False
+    alone: AbstractContextManager[object] = field(default_factory=nullcontext)
     _secrets: set[str] = field(default_factory=set)
     _told: bool = False
     _telling: threading.Lock = field(default_factory=threading.Lock)
@@ -206,7 +211,8 @@ class Report:
             label = f"{style}{label}{_BOLD_END}: "
         elif label:
             label += ": "
-        print(github.harmless(f"{label}{text}"), file=sys.stderr, flush=True)
+        with self.alone:
+            print(github.harmless(f"{label}{text}"), file=sys.stderr, flush=True)
 
 
 def _as_failure(

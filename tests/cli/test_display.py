@@ -18,7 +18,7 @@ from e2b_upload.events import Finished, Heavy, LooksSecret, Weight
 from tests.cli.cases import STORED, xml
 from tests.cli.conftest import Call
 from tests.cli.harness import AT_ANY_MOMENT, LINES, QUERY, Ended, Place, Screen, Seen
-from tests.support.rawserver import Connection, raw_server, response
+from tests.support.rawserver import Connection, raw_server, response, silent
 
 COLUMNS = [40, 80, 200]
 ARCHIVE_BYTES = 16 << 20
@@ -344,6 +344,27 @@ def test_a_window_that_is_resized(
     assert not seen.screen.cursor.hidden
     assert next(row for row in seen.screen.rows if row).startswith("warning: left out p")
     assert "counted" not in "\n".join(seen.screen.rows)
+
+
+# What is told first takes longer to be drawn than the first frame is away.
+DRAWS_SLOWLY = """
+import time
+from rich.live_render import LiveRender
+draw = LiveRender.__rich_console__
+def draw_slowly(*args):
+    time.sleep(0.5)
+    yield from draw(*args)
+LiveRender.__rich_console__ = draw_slowly"""
+
+
+def test_what_is_told_and_a_frame_do_not_come_between_each_other(place: Place) -> None:
+    os.mkfifo(place.path / "ctx/p")
+    with (
+        raw_server(silent()) as server,
+        place.seen("build", "ctx", "--url", f"{server.url}/k", python=DRAWS_SLOWLY) as seen,
+    ):
+        rows = seen.until(r"waiting for the answer")
+        assert len([row for row in rows if "count" in row]) == 1
 
 
 def uploading(seen: Seen) -> str | None:
