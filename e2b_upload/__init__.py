@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from e2b_upload.archive.pack import Archive
     from e2b_upload.context.collect import Entry
     from e2b_upload.context.explain import Decision
+    from e2b_upload.e2b.files_hash import Copy
     from e2b_upload.errors import (
         Interrupted,
         RefusedError,
@@ -30,9 +31,18 @@ if TYPE_CHECKING:
         pack,
         put,
     )
+    from e2b_upload.template import (
+        CopyReceipt,
+        TemplateReceipt,
+        build_template,
+        collect_copies,
+        files_hash,
+    )
 
 _HOME = {
     "Archive": "e2b_upload.archive.pack",
+    "Copy": "e2b_upload.e2b.files_hash",
+    "CopyReceipt": "e2b_upload.template",
     "Decision": "e2b_upload.context.explain",
     "Entry": "e2b_upload.context.collect",
     "Interrupted": "e2b_upload.errors",
@@ -40,19 +50,25 @@ _HOME = {
     "RefusedError": "e2b_upload.errors",
     "SourceError": "e2b_upload.errors",
     "SpoolError": "e2b_upload.errors",
+    "TemplateReceipt": "e2b_upload.template",
     "UnavailableError": "e2b_upload.errors",
     "UploadError": "e2b_upload.errors",
     "UsageError": "e2b_upload.errors",
     "build": "e2b_upload.pipeline",
     "build_async": "e2b_upload.pipeline",
+    "build_template": "e2b_upload.template",
     "collect": "e2b_upload.pipeline",
+    "collect_copies": "e2b_upload.template",
     "explain": "e2b_upload.pipeline",
+    "files_hash": "e2b_upload.template",
     "pack": "e2b_upload.pipeline",
     "put": "e2b_upload.pipeline",
 }
 
 __all__ = [
     "Archive",
+    "Copy",
+    "CopyReceipt",
     "Decision",
     "Entry",
     "Interrupted",
@@ -60,14 +76,18 @@ __all__ = [
     "RefusedError",
     "SourceError",
     "SpoolError",
+    "TemplateReceipt",
     "UnavailableError",
     "UploadError",
     "UsageError",
     "__version__",
     "build",
     "build_async",
+    "build_template",
     "collect",
+    "collect_copies",
     "explain",
+    "files_hash",
     "pack",
     "put",
 ]

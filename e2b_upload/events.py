@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Step: TypeAlias = Literal["collect", "pack", "put"]
+Step: TypeAlias = Literal["collect", "hash", "pack", "put"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Progress:
 
     Attributes:
         step: which one.
-        done: bytes of content found or packed, or of archive put, since the step began.
+        done: bytes of content found, hashed or packed, or of archive put, since the step began.
         entries: files, folders and links so far; 0 while putting.
     """
 

@@ -198,10 +198,11 @@ def collect(
     root = Root(context, follow_symlinks=follow_symlinks)
     rules = read_rules(root, ignore_file=ignore_file, no_ignore=no_ignore, exclude=exclude)
     found = walk(root, rules, on_event=on_event)
-    return _entries(guard(found, root, secrets, on_event=on_event))
+    return whole(guard(found, root, secrets, on_event=on_event))
 
 
-def _entries(found: Generator[Entry | Problem]) -> Iterator[Entry]:
+def whole(found: Generator[Entry | Problem]) -> Iterator[Entry]:
+    """Return the entries of a walk; what it met beside them is raised at its end, all at once."""
     problems = Problems()
     with closing(found):
         for entry in found:
@@ -304,7 +305,7 @@ def put(
         max_time=max_time,
     )
     checked = checked_headers(headers or {})
-    target = _Target(parse(url, checked), checked, patience, max_size, on_event, None)
+    target = Target(parse(url, checked), checked, patience, max_size, on_event, None)
     target.check()
     if isinstance(archive, Archive):
         if archive.path is None:
@@ -320,7 +321,7 @@ def put(
         return _put_open(target, spool.fileno(), None, path=None)
 
 
-def _put_file(target: _Target, path: str, expected: Archive | None) -> Receipt:
+def _put_file(target: Target, path: str, expected: Archive | None) -> Receipt:
     """PUT a file, which must be what it was when it was packed."""
     try:
         # Not to wait for whoever writes to a FIFO: it is refused below.
@@ -357,7 +358,7 @@ def _put_file(target: _Target, path: str, expected: Archive | None) -> Receipt:
 
 
 def _put_open(
-    target: _Target, descriptor: int, expected: Archive | None, *, path: str | None
+    target: Target, descriptor: int, expected: Archive | None, *, path: str | None
 ) -> Receipt:
     """PUT what a descriptor leads to, and tell the digests of what was sent."""
     size = os.stat(descriptor).st_size
@@ -376,8 +377,8 @@ def _put_open(
             sent = target.put(descriptor, known, hashed=False)
         sha256, md5 = known()
     if expected is not None:
-        return _receipt(sent, replace(expected, sha256=sha256, md5=md5))
-    return _receipt(sent, Archive(bytes=size, sha256=sha256, md5=md5, path=path))
+        return receipt_of(sent, replace(expected, sha256=sha256, md5=md5))
+    return receipt_of(sent, Archive(bytes=size, sha256=sha256, md5=md5, path=path))
 
 
 def _open_at_once(path: str, flags: int) -> int:
@@ -479,7 +480,7 @@ def _build(
         raise UsageError("there is no URL to put to", hint="Name one, or make it a dry run.")
     target = None
     if url is not None:
-        target = _Target(parse(url, checked), checked, patience, max_size, on_event, cancelled)
+        target = Target(parse(url, checked), checked, patience, max_size, on_event, cancelled)
         target.check()
     with _packed(context, output, on_event=on_event, **options) as packed:
         archive = packed.archive
@@ -499,10 +500,10 @@ def _build(
             elif target.is_expired():
                 error.hint += " With -o FILE the archive is kept, for e2b-upload put FILE."
             raise
-        return _receipt(sent, archive, packed.seconds)
+        return receipt_of(sent, archive, packed.seconds)
 
 
-class _Target(NamedTuple):
+class Target(NamedTuple):
     """Where to put, and how."""
 
     url: PresignedUrl
@@ -547,7 +548,8 @@ class _Target(NamedTuple):
         return read_terms(self.url)
 
 
-def _receipt(sent: Sent, archive: Archive, packed: Seconds | None = None) -> Receipt:
+def receipt_of(sent: Sent, archive: Archive, packed: Seconds | None = None) -> Receipt:
+    """Return what came of a PUT."""
     return Receipt(
         url=sent.url.shown,
         http_status=sent.http_status,

@@ -45,6 +45,7 @@ _ROWS_OF_REASON = 2
 _MINUTE = 60
 _WORDS: dict[Step, tuple[str, str, str]] = {
     "collect": ("count", "counting", "counted"),
+    "hash": ("hash", "hashing", "hashed"),
     "pack": ("pack", "packing", "packed"),
     "put": ("upload", "uploading", "uploaded"),
 }
@@ -137,6 +138,8 @@ class Display(Watcher):
         """Show a step as going on, from its beginning."""
         self._tell_retry()
         self._target = event.target
+        if event.step == "hash":  # one COPY after the other goes all the way
+            self._steps = dict.fromkeys(self._steps, _Step())
         step = self._steps[event.step] = _Step(started=True, total=event.total)
         step.samples.append((time.monotonic(), 0))  # what comes before the first frame counts, too
 

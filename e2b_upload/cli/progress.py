@@ -31,7 +31,13 @@ if TYPE_CHECKING:
 
 Style: TypeAlias = Literal["bar", "plain", "none"]
 
-_DOING: dict[Step, str] = {"collect": "counting", "pack": "packing", "put": "uploading"}
+_DOING: dict[Step, str] = {
+    "collect": "counting",
+    "hash": "hashing",
+    "pack": "packing",
+    "put": "uploading",
+}
+_DONE: dict[Step, str] = {"collect": "counted", "hash": "hashed", "pack": "packed"}
 _PLAIN_PERCENT, _PLAIN_SECONDS = 10, 10.0
 _MOST_SECRETS = 10  # are named; the others are counted
 
@@ -201,5 +207,4 @@ class _Lines(Watcher):
             return
         found = f"{entries(event.entries)}, {size(event.done)}"
         into = f" into {size(event.result)}" if event.step == "pack" else ""
-        done = "packed" if event.step == "pack" else "counted"
-        self.report.line(f"{done} {found}{into} in {duration(event.seconds)}")
+        self.report.line(f"{_DONE[event.step]} {found}{into} in {duration(event.seconds)}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from e2b_upload.events import Expiring
-from e2b_upload.pipeline import _Target
+from e2b_upload.pipeline import Target
 from e2b_upload.transfer.retry import Patience
 from e2b_upload.transfer.url import parse
 from tests.cli.cases import STORED, xml
@@ -91,7 +91,7 @@ def test_a_url_that_expires_soon_is_warned_of() -> None:
     events: list[Event] = []
     date, expires = "X-Amz-Date=20260101T000000Z", "X-Amz-Expires=3153600000"
     url = parse(f"https://store.invalid/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&{date}&{expires}")
-    target = _Target(url, {}, Patience(), None, events.append, None)
+    target = Target(url, {}, Patience(), None, events.append, None)
     target.foresee(60)
     assert not events
     target.foresee(3_153_600_000)
