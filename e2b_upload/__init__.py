@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         TemplateReceipt,
         build_template,
         collect_copies,
+        explain_copies,
         files_hash,
     )
 
@@ -60,6 +61,7 @@ _HOME = {
     "collect": "e2b_upload.pipeline",
     "collect_copies": "e2b_upload.template",
     "explain": "e2b_upload.pipeline",
+    "explain_copies": "e2b_upload.template",
     "files_hash": "e2b_upload.template",
     "pack": "e2b_upload.pipeline",
     "put": "e2b_upload.pipeline",
@@ -87,6 +89,7 @@ __all__ = [
     "collect",
     "collect_copies",
     "explain",
+    "explain_copies",
     "files_hash",
     "pack",
     "put",

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 
 from e2b_upload.archive.pack import pack_entries
 from e2b_upload.archive.spool import Spool
+from e2b_upload.context.collect import read_rules
+from e2b_upload.context.explain import explain_paths
 from e2b_upload.context.problems import Problem
 from e2b_upload.context.root import Root
 from e2b_upload.context.secrets import guard
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from e2b_upload.archive.deflate import Compression
     from e2b_upload.archive.pack import Archive
     from e2b_upload.context.collect import Entry
+    from e2b_upload.context.explain import Decision
     from e2b_upload.context.secrets import Secrets
     from e2b_upload.e2b.api import Link
     from e2b_upload.e2b.files_hash import Copy
@@ -202,6 +205,57 @@ def collect_copies(
     patterns = read_ignore_patterns(root, exclude)
     selections = [select(root, copy, patterns) for copy in copies]
     return whole(guard(_once(selections), root, secrets, on_event=on_event))
+
+
+def explain_copies(
+    context: Path,
+    copies: Sequence[Copy],
+    paths: Iterable[str],
+    *,
+    exclude: Iterable[str] = (),
+    follow_symlinks: bool = False,
+) -> Iterator[Decision]:
+    """Return for each path whether one of the copies takes it, and the pattern that keeps it out.
+
+    Args:
+        context: the directory.
+        copies: what is copied.
+        paths: relative to the context, or absolute and in it; what is not there is not taken.
+        exclude: patterns after those of ``.dockerignore``.
+        follow_symlinks: the SDK's ``resolve_symlinks``.
+
+    Raises:
+        UsageError: as :func:`build_template`, or a path lies outside of the context.
+        SourceError: the context or its ignore file cannot be read.
+    """
+    root = Root(context, follow_symlinks=follow_symlinks)
+    exclude = [*exclude]
+    patterns = read_ignore_patterns(root, exclude)
+    decisions = [*explain_paths(root, read_rules(root, exclude=exclude), paths)]
+    asked = {decision.path for decision in decisions}
+    taken: set[str] = set()
+    for copy in copies:
+        with closing(select(root, copy, patterns)) as found:
+            taken |= {entry.path for entry in found if entry.type != "problem"} & asked
+    return (_with_copies(decision, copied=decision.path in taken) for decision in decisions)
+
+
+def _with_copies(decision: Decision, *, copied: bool) -> Decision:
+    """Return a decision of Docker's rules as one of the copies'."""
+    if copied:  # what the SDK takes, whatever it is
+        left_out = not decision.kept or decision.comes_along
+        return replace(
+            decision,
+            kept=True,
+            copied=True,
+            comes_along=False,
+            unfit=None,
+            rule=None if left_out else decision.rule,
+            matched=None if left_out else decision.matched,
+        )
+    if decision.kept and not decision.comes_along:  # no pattern keeps it out
+        decision = replace(decision, rule=None, matched=None)
+    return replace(decision, kept=False, copied=False, comes_along=False)
 
 
 def _once(selections: Sequence[Generator[Entry | Problem]]) -> Generator[Entry | Problem]:

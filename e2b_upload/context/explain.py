@@ -37,6 +37,7 @@ class Decision:
         comes_along: an excluded directory that is kept for what it holds.
         unfit: what it is, where it cannot be archived whatever the patterns say: ``FIFO``,
             ``socket`` or ``device``.
+        copied: whether a COPY takes it, which then decides; None where no COPY was asked about.
     """
 
     path: str
@@ -46,6 +47,7 @@ class Decision:
     matched: str | None = None
     comes_along: bool = False
     unfit: str | None = None
+    copied: bool | None = None
 
 
 def explain_paths(root: Root, rules: Rules, paths: Iterable[str]) -> Iterator[Decision]:

@@ -18,6 +18,7 @@ from e2b_upload import (
     UsageError,
     build_template,
     collect_copies,
+    explain_copies,
     files_hash,
 )
 from e2b_upload.events import Finished, Started
@@ -289,3 +290,23 @@ def test_what_the_copies_take_is_listed_once(context: Path) -> None:
     assert sorted(both) == sorted({*both})
     assert {"src/deep/data.bin", *one} < {*both}
     assert "left.out" not in both
+
+
+def test_why_a_copy_takes_a_path_or_not(context: Path) -> None:
+    (context / ".dockerignore").write_text("left.out\nsrc/deep\n!src/deep/data.bin\n")
+
+    def told(copy: Copy) -> dict[str, tuple[bool, str | None]]:
+        asked = ["notes.txt", "left.out", "src/deep", "src/deep/data.bin", "src/pipe", "none"]
+        decisions = explain_copies(context, [copy], asked)
+        return {each.path: (each.kept, each.rule.text if each.rule else None) for each in decisions}
+
+    assert told(WHOLE) == {
+        "notes.txt": (True, None),
+        "left.out": (False, "left.out"),
+        "src/deep": (False, "src/deep"),  # the SDK leaves it out, Docker does not
+        "src/deep/data.bin": (True, "!src/deep/data.bin"),
+        "src/pipe": (True, None),
+        "none": (False, None),
+    }
+    assert told(OURS[1])["notes.txt"] == (True, None)
+    assert {kept for path, (kept, _) in told(OURS[1]).items() if path != "notes.txt"} == {False}
