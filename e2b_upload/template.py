@@ -18,7 +18,6 @@ from e2b_upload.context.explain import explain_paths
 from e2b_upload.context.problems import Problem
 from e2b_upload.context.root import Root
 from e2b_upload.context.secrets import guard
-from e2b_upload.e2b.api import Api
 from e2b_upload.e2b.files_hash import FilesHash, calculate, read_ignore_patterns, select
 from e2b_upload.errors import RefusedError, SourceError, UsageError, printable
 from e2b_upload.events import Finished, Progress, Started, ignore_events
@@ -332,6 +331,8 @@ class _Building:
         self._force, self._dry_run = force, dry_run
         self._compression, self._threads, self._mtime = compression, threads, mtime
         self._spool_dir, self._secrets = spool_dir, secrets
+        from e2b_upload.e2b.api import Api  # noqa: PLC0415  (to hash needs no network)
+
         self._api = Api(
             api_key, url=api_url, domain=domain, patience=self._patience, on_event=on_event
         )

@@ -3,6 +3,7 @@
 import os
 import sys
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -23,15 +24,22 @@ from e2b_upload.cli.inputs import (
 )
 from e2b_upload.cli.options import (
     SHOWN,
+    ApiKeyFile,
+    ApiUrl,
     ArchiveFile,
     AsJson,
     ColorChoice,
     Compression,
     ConnectTimeout,
     Context,
+    Copies,
+    Create,
+    Dockerfile,
+    Domain,
     DryRun,
     Exclude,
     FollowSymlinks,
+    Force,
     Headers,
     IgnoreFile,
     Largest,
@@ -47,6 +55,7 @@ from e2b_upload.cli.options import (
     Secrets,
     SpoolDir,
     StallTimeout,
+    Template,
     Threads,
     Tree,
     Url,
@@ -55,11 +64,19 @@ from e2b_upload.cli.options import (
     WarnSize,
 )
 from e2b_upload.cli.report import Report, use_color
+from e2b_upload.cli.template import (
+    read_api,
+    read_copies,
+    read_what_to_copy,
+    refuse_beside,
+    refuse_ignore_file,
+)
 from e2b_upload.errors import UsageError
 from e2b_upload.events import OnEvent, Step
 
 PROGRAM = "e2b-upload"
 STEPS: tuple[Step, ...] = ("collect", "pack", "put")
+STEPS_OF_A_COPY: tuple[Step, ...] = ("hash", "pack", "put")
 
 
 def _plain(param: Any) -> Any:  # noqa: ANN401  (Typer's own Parameter)
@@ -127,14 +144,15 @@ def root(
 @app.command(
     cls=_Command,
     context_settings=HELP,
-    help="Pack CONTEXT and PUT it to a presigned URL.\n\n"
-    "The files are chosen by CONTEXT/.dockerignore as Docker chooses them. The archive waits in "
-    "a file without a name, which nothing leaves behind, and goes out with one exact "
-    "Content-Length.",
+    help="Pack CONTEXT and PUT it to a presigned URL, or to E2B for a template.\n\n"
+    "The files are chosen by CONTEXT/.dockerignore as Docker chooses them, for a template as E2B's "
+    "SDK does. The archive waits in a file without a name, which nothing leaves behind, and goes "
+    "out with one exact Content-Length.",
     epilog=_examples(
         'build ./ctx --url "$PRESIGNED_PUT_URL"',
         "build ./ctx --url-file url.txt --json | jq -r .archive.sha256",
         "build ./ctx --dry-run -o ctx.tar.gz",
+        "build ./ctx --template my-template --copy .:/app",
     ),
 )
 def build(
@@ -149,6 +167,14 @@ def build(
     max_time: MaxTime = None,
     max_size: MaxSize = None,
     dry_run: DryRun = False,
+    template: Template = None,
+    copy: Copies = None,
+    dockerfile: Dockerfile = None,
+    force: Force = False,
+    create: Create = False,
+    api_key_file: ApiKeyFile = None,
+    api_url: ApiUrl = None,
+    domain: Domain = None,
     ignore_file: IgnoreFile = None,
     no_ignore: NoIgnore = False,
     exclude: Exclude = None,
@@ -168,42 +194,57 @@ def build(
 ) -> None:
     """Collect, pack and put."""
     report = _report(ctx, quiet=quiet, verbose=verbose, color=color, as_json=as_json)
+    refuse_beside(ctx, template)
     stdin = StandardInput()
+    refuse_empty("--spool-dir", spool_dir)
+    options: dict[str, Any] = {
+        "exclude": map(as_utf8, exclude or ()),
+        "follow_symlinks": follow_symlinks,
+        "secrets": secrets,
+        "compression": compression,
+        "threads": threads,
+        "mtime": mtime,
+        "spool_dir": spool_dir,
+        **_given(
+            headers=read_headers(header or []),
+            retries=retries,
+            connect_timeout=connect_timeout,
+            stall_timeout=stall_timeout,
+            max_time=max_time,
+            max_size=read_size("--max-size", max_size),
+        ),
+        "dry_run": dry_run,
+    }
+    style = _style(progress)
+    if template is not None:
+        copies = read_what_to_copy(copy, dockerfile)
+        api = read_api(ctx, stdin, api_key_file, api_url, domain)
+        report.hide_key(api["api_key"])
+        from e2b_upload.template import build_template
+
+        steps = STEPS_OF_A_COPY[:2] if dry_run else STEPS_OF_A_COPY
+        with _watch(report, style, steps) as on_event:
+            options |= {"force": force, "create": create, "on_event": on_event}
+            built = build_template(context, template, copies, **api, **options)
+        report.done_template(built)
+        return
     source = read_ignore_file(ctx, stdin, ignore_file, no_ignore=no_ignore)
     kept = read_output(output, as_json=as_json)
     target = read_url(ctx, stdin, url, url_file)
     report.hide(target or "")
     if target is None and not dry_run:
-        raise no_url("--dry-run")
-    upload = _given(
-        headers=read_headers(header or []),
-        retries=retries,
-        connect_timeout=connect_timeout,
-        stall_timeout=stall_timeout,
-        max_time=max_time,
-        max_size=read_size("--max-size", max_size),
-    )
-    refuse_empty("--spool-dir", spool_dir)
+        raise no_url("--dry-run", "--template for one of E2B's")
     limit = read_size("--warn-size", warn_size)
     from e2b_upload import pipeline
 
-    style = _style(progress)
     with _watch(report, style, STEPS[:2] if dry_run else STEPS) as on_event:
         receipt = pipeline.build(
             context,
             target,
             **source,
-            exclude=map(as_utf8, exclude or ()),
-            follow_symlinks=follow_symlinks,
-            secrets=secrets,
+            **options,
             warn_size=limit or None,
-            compression=compression,
-            threads=threads,
-            mtime=mtime,
-            spool_dir=spool_dir,
             output=kept,
-            **upload,
-            dry_run=dry_run,
             count_first=style == "bar" and not quiet,
             on_event=on_event,
         )
@@ -333,6 +374,7 @@ def ls(
     context: Context,
     largest: Largest = None,
     tree: Tree = False,
+    copy: Copies = None,
     ignore_file: IgnoreFile = None,
     no_ignore: NoIgnore = False,
     exclude: Exclude = None,
@@ -348,20 +390,27 @@ def ls(
     if tree and (as_json or largest is not None):
         other = "--json" if as_json else "--largest"
         raise UsageError(f"--tree and {other} exclude each other", hint="Choose one.")
-    source = read_ignore_file(ctx, StandardInput(), ignore_file, no_ignore=no_ignore)
-    from e2b_upload import pipeline
+    options: dict[str, Any] = {
+        "exclude": map(as_utf8, exclude or ()),
+        "follow_symlinks": follow_symlinks,
+        "secrets": secrets,
+    }
+    if copy:
+        refuse_ignore_file(ctx, "--copy")
+        copies = read_copies(copy)
+        from e2b_upload.template import collect_copies
+
+        collect: Any = partial(collect_copies, context, copies, **options)
+    else:
+        source = read_ignore_file(ctx, StandardInput(), ignore_file, no_ignore=no_ignore)
+        from e2b_upload import pipeline
+
+        collect = partial(pipeline.collect, context, **source, **options)
     from e2b_upload.cli.listing import list_entries
 
     with _watch(report, "none") as on_event:
-        entries = pipeline.collect(
-            context,
-            **source,
-            exclude=map(as_utf8, exclude or ()),
-            follow_symlinks=follow_symlinks,
-            secrets=secrets,
-            on_event=on_event,
-        )
-        list_entries(entries, report, context, largest=largest, tree=tree)
+        entries = collect(on_event=on_event)
+        list_entries(entries, report, context, largest=largest, tree=tree, walked=not copy)
 
 
 @app.command(
@@ -375,6 +424,7 @@ def explain(
     ctx: typer.Context,
     context: Context,
     paths: Paths,
+    copy: Copies = None,
     ignore_file: IgnoreFile = None,
     no_ignore: NoIgnore = False,
     exclude: Exclude = None,
@@ -387,21 +437,60 @@ def explain(
     """Ask the rules."""
     report = _report(ctx, quiet=quiet, verbose=verbose, color=color, as_json=as_json)
     stdin = StandardInput()
-    source = read_ignore_file(ctx, stdin, ignore_file, no_ignore=no_ignore)
+    if copy:
+        refuse_ignore_file(ctx, "--copy")
+        copies = read_copies(copy)
+        from e2b_upload.template import explain_copies
+
+        decide: Any = partial(explain_copies, context, copies)
+    else:
+        source = read_ignore_file(ctx, stdin, ignore_file, no_ignore=no_ignore)
+        from e2b_upload import pipeline
+
+        decide = partial(pipeline.explain, context, **source)
     named = [
         each for path in paths for each in (stdin.lines("PATH") if path == "-" else [as_utf8(path)])
     ]
-    from e2b_upload import pipeline
+    decisions = decide(named, exclude=map(as_utf8, exclude or ()), follow_symlinks=follow_symlinks)
     from e2b_upload.cli.listing import show_decisions
 
-    decisions = pipeline.explain(
-        context,
-        named,
-        **source,
-        exclude=map(as_utf8, exclude or ()),
-        follow_symlinks=follow_symlinks,
-    )
     show_decisions(decisions, report)
+
+
+@app.command(
+    "hash",
+    cls=_Command,
+    context_settings=HELP,
+    help="Print the files hash that E2B's SDK computes for a COPY.\n\n"
+    "A line for each --copy: 64 hexadecimal digits.",
+    epilog=_examples("hash ./ctx --copy .:/app", "hash ./ctx --copy src:/app --json"),
+)
+def hash_(
+    ctx: typer.Context,
+    context: Context,
+    copy: Copies = None,
+    exclude: Exclude = None,
+    follow_symlinks: FollowSymlinks = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    color: ColorChoice = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Hash what is copied."""
+    report = _report(ctx, quiet=quiet, verbose=verbose, color=color, as_json=as_json)
+    if not copy:
+        raise UsageError(
+            "there is nothing to hash", hint="Pass --copy SRC:DEST, such as --copy .:/app."
+        )
+    copies = read_copies(copy)
+    from e2b_upload.template import files_hash
+
+    patterns = [*map(as_utf8, exclude or ())]
+    hashes = [
+        files_hash(context, each, exclude=patterns, follow_symlinks=follow_symlinks)
+        for each in copies
+    ]
+    report.hashes(copies, hashes)
 
 
 def _report(

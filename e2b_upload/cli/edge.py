@@ -18,6 +18,7 @@ from e2b_upload.cli.app import PROGRAM, app
 from e2b_upload.cli.completion import ASKED, answer, with_shell
 from e2b_upload.cli.report import SIGNALS, Color, Report, use_color
 from e2b_upload.cli.streams import STDERR, Forgiving, take_over
+from e2b_upload.cli.template import KEY_VARIABLE
 from e2b_upload.errors import Interrupted, SpoolError, UploadError, UsageError, printable
 
 GRACE_SECONDS = 0.6
@@ -51,8 +52,10 @@ def run(
     """
     # Until the options are read: a wrong one is reported, too.
     report = Report(as_json="--json" in args, color=use_color(_color_choice(args), sys.stderr))
-    for word in (*args, os.environ.get("E2B_UPLOAD_URL", "")):
+    variables = (os.environ.get(name, "") for name in ("E2B_UPLOAD_URL", "E2B_API_URL"))
+    for word in (*args, *variables):
         report.hide(word)
+    report.hide_key(os.environ.get(KEY_VARIABLE))
     with _signals(report, afterwards):
         try:
             return _reported(args, report, output)

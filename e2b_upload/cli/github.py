@@ -82,7 +82,8 @@ def _summary(told: Mapping[str, Any]) -> str:
     The table is HTML, in which Markdown means nothing until the next empty line: there is one way
     to escape, and it is the standard library's. In ``<code>`` GitHub makes no links either.
     """
-    facts = _failure(told["error"]) if told["status"] == "failed" else _success(told)
+    kind = _failure if "error" in told else _template if "copies" in told else _success
+    facts = kind(told)
     rows = (
         f"<tr><th align='left'>{name}</th><td>{_code(value)}</td></tr>\n"
         for name, value in facts
@@ -113,7 +114,28 @@ def _success(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "attempts", str(told["attempts"] or "")
 
 
-def _failure(error: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _template(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    from e2b_upload.cli.report import size
+
+    yield "template", told["template_id"] or "not there yet"
+    for copied in told["copies"]:
+        archive = copied["archive"]
+        lines = [
+            printable(copied["copy"]),
+            copied["status"] + (f", {size(archive['bytes'])}" if archive else ""),
+            f"files hash {copied['files_hash']}",
+        ]
+        if archive:
+            lines.append(f"SHA-256 {archive['sha256']}")
+        if copied["attempts"]:
+            lines.append(f"to {copied['url']}")
+            proof = copied["verified"] or "nothing: the store's answer proves nothing"
+            lines.append(f"verified by {proof}")
+        yield "COPY", "\n".join(lines)
+
+
+def _failure(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    error = told["error"]
     yield "what happened", error["message"]
     yield "what to do", error["hint"]
     yield "kind", f"{error['kind']} (exit code {error['exit_code']})"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import typer
 
 _MAX_NAME = 11  # characters of what may be a header's name: longer words are shown to nobody
-_MAX_URL_BYTES = 64 * 1024
+_MAX_SECRET_BYTES = 64 * 1024
 _MAX_PATH_BYTES = 64 * 1024
 # A unit of a single letter is 1,000 to some and 1,024 to others.
 _SIZE = re.compile(
@@ -79,7 +79,7 @@ def _unreadable(what: str, where: str, error: OSError) -> UsageError:
     )
 
 
-def _given(ctx: typer.Context, option: str) -> bool:
+def is_given(ctx: typer.Context, option: str) -> bool:
     """Whether an option stands on the command line, not only in the environment."""
     source = ctx.get_parameter_source(option)
     return source is not None and source.name == "COMMANDLINE"
@@ -101,7 +101,7 @@ def read_ignore_file(
     ctx: typer.Context, stdin: StandardInput, ignore_file: str | None, *, no_ignore: bool
 ) -> dict[str, Any]:
     """Return which ignore file to read, as the library's own options."""
-    if no_ignore and ignore_file is not None and _given(ctx, "ignore_file"):
+    if no_ignore and ignore_file is not None and is_given(ctx, "ignore_file"):
         raise UsageError("--no-ignore and --ignore-file exclude each other", hint="Choose one.")
     refuse_empty("--ignore-file", ignore_file)
     if no_ignore or ignore_file is None:
@@ -147,26 +147,35 @@ def read_url(
     ctx: typer.Context, stdin: StandardInput, url: str | None, url_file: str | None
 ) -> str | None:
     """Return the URL, from wherever it comes; None where there is none."""
-    if url_file is not None and not _given(ctx, "url"):
+    if url_file is not None and not is_given(ctx, "url"):
         url = None  # an option wins over the environment
     if url is not None and url_file is not None:
         raise UsageError("--url and --url-file exclude each other", hint="Choose one.")
     if url_file is None and url != "-":
         return url
-    where = "standard input" if url_file in {None, "-"} else printable(str(url_file))
+    return read_secret(stdin, "the URL", "-" if url_file is None else url_file)
+
+
+def read_secret(stdin: StandardInput, what: str, path: str) -> str:
+    """Return what a file holds, which is one line or little more; - is standard input.
+
+    Raises:
+        UsageError: it cannot be read, or is too long to be that.
+    """
+    where = "standard input" if path == "-" else printable(path)
     try:
-        if url_file in {None, "-"}:
-            stream = stdin.take("the URL")
+        if path == "-":
+            stream = stdin.take(what)
             # A person ends a line, not the file.
-            text = (stream.readline if sys.stdin.isatty() else stream.read)(_MAX_URL_BYTES + 1)
+            text = (stream.readline if sys.stdin.isatty() else stream.read)(_MAX_SECRET_BYTES + 1)
         else:
-            with open(str(url_file), "rb") as file:
-                text = file.read(_MAX_URL_BYTES + 1)
+            with open(path, "rb") as file:
+                text = file.read(_MAX_SECRET_BYTES + 1)
     except OSError as error:
-        raise _unreadable("the URL", where, error) from error
-    if len(text) > _MAX_URL_BYTES:
+        raise _unreadable(what, where, error) from error
+    if len(text) > _MAX_SECRET_BYTES:
         raise UsageError(
-            f"the URL is longer than {_MAX_URL_BYTES} bytes", hint="Is it the right file?"
+            f"{what} is longer than {_MAX_SECRET_BYTES} bytes", hint="Is it the right file?"
         )
     return text.decode("utf-8-sig", "replace")
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import stat
 import sys
 import tempfile
-from collections import Counter
+from collections import Counter, deque
 from typing import IO, TYPE_CHECKING, Any
 
 from e2b_upload.archive.spool import default_folder
 from e2b_upload.cli import github
 from e2b_upload.cli.report import size
 from e2b_upload.cli.streams import is_read
+from e2b_upload.context.collect import Entry
 from e2b_upload.context.weight import Largest
 from e2b_upload.errors import SpoolError, printable
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from e2b_upload.cli.report import Report
-    from e2b_upload.context.collect import Entry
     from e2b_upload.context.explain import Decision
     from e2b_upload.events import Weight
 
@@ -31,6 +32,7 @@ _NAMES = {
     "directory": ("folder", "folders"),
     "symlink": ("link", "links"),
     "hardlink": ("hard link", "hard links"),
+    "special": ("special file", "special files"),
 }
 
 
@@ -43,6 +45,8 @@ class _Totals:
 
     def counted(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         for entry in entries:
+            if entry.type == "special" and stat.S_ISSOCK(entry.stat.st_mode):
+                continue  # no archive holds it
             self.counts[entry.type] += 1
             self.content_bytes += entry.size
             yield entry
@@ -57,20 +61,36 @@ class _Totals:
 
 
 def list_entries(
-    entries: Iterable[Entry], report: Report, context: str, *, largest: int | None, tree: bool
+    entries: Iterable[Entry],
+    report: Report,
+    context: str,
+    *,
+    largest: int | None,
+    tree: bool,
+    walked: bool,
 ) -> None:
-    """Print what would be sent of a context, and on standard error what it comes to."""
+    """Print what would be sent of a context, and on standard error what it comes to.
+
+    Args:
+        entries: what would be sent.
+        report: where the rest goes.
+        context: its name.
+        largest: how many of the heaviest to print, in their place; None prints all.
+        tree: whether to print them as a tree.
+        walked: whether each folder comes before what it holds, and nothing else between.
+    """
     totals = _Totals()
     counted = totals.counted(entries)
     ranking = None if largest is None else Largest(largest)
+    if ranking is not None:
+        counted = _ranked(counted, ranking, walked=walked)
     if report.as_json:
         _print_json(counted, totals, ranking, report)
         return
     if tree:
-        _print_tree(list(counted), context)
+        _print_tree(list(counted) if walked else _as_walked(counted), context)
     elif ranking is not None:
-        for entry in counted:
-            ranking.add(entry)
+        deque(counted, maxlen=0)
         _print_largest(ranking.result(), totals.content_bytes)
     else:
         for entry in counted:
@@ -79,6 +99,30 @@ def list_entries(
                 break
     if is_read(sys.stdout):
         report.line(str(totals))
+
+
+def _ranked(entries: Iterable[Entry], ranking: Largest, *, walked: bool) -> Iterator[Entry]:
+    """Yield entries as they come, and rank them in the order of a walk."""
+    if walked:
+        for entry in entries:
+            ranking.add(entry)
+            yield entry
+        return
+    entries = [*entries]
+    for entry in _as_walked(entries):
+        ranking.add(entry)
+    yield from entries
+
+
+def _as_walked(entries: Iterable[Entry]) -> list[Entry]:
+    """Return what E2B's SDK selects as a walk would meet it, with the folders that it lies in."""
+    known = {entry.path: entry for entry in entries if entry.path != "."}
+    for entry in [*known.values()]:
+        folder = entry.path.rpartition("/")[0]
+        while folder and folder not in known:
+            known[folder] = Entry(folder, "directory", 0, 0, None, entry.stat)
+            folder = folder.rpartition("/")[0]
+    return sorted(known.values(), key=lambda entry: entry.path.split("/"))
 
 
 def _print(line: str) -> None:
@@ -172,8 +216,6 @@ def _write_json(
     for entry in entries:
         text.write(comma + github.harmless_json(json.dumps(_as_json(entry))))
         comma = ", "
-        if ranking is not None:
-            ranking.add(entry)
     rest: dict[str, Any] = {
         "files": totals.counts["file"],
         "directories": totals.counts["directory"],
@@ -224,6 +266,8 @@ def _remark(decision: Decision) -> str:
         told.append("for what is kept in it")
     if decision.unfit is not None:
         told.append(f"a {decision.unfit} is not data")
+    if decision.copied is False and decision.rule is None and decision.exists:
+        told.append("no COPY takes it")
     if not decision.exists:
         told.append("does not exist")
     return f"({'; '.join(told)})" if told else ""

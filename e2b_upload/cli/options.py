@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import typer
 
 SOURCE, ARCHIVE, UPLOAD, SHOWN = "What to send", "The archive", "The upload", "What is shown"
-LISTING = "The listing"
+LISTING, TEMPLATE = "The listing", "A template of E2B's"
 
 
 def _option(panel: str, *names: str, help: str, **more: Any) -> Any:  # noqa: A002, ANN401
@@ -214,6 +214,70 @@ MaxSize: TypeAlias = Annotated[
     ),
 ]
 DryRun: TypeAlias = Annotated[bool, _option(UPLOAD, "--dry-run", help="Do all but the PUT.")]
+
+Template: TypeAlias = Annotated[
+    str | None,
+    _option(
+        TEMPLATE,
+        "--template",
+        metavar="NAME_OR_ID",
+        help="Put the files of this template where a build by E2B's SDK looks for them. "
+        "E2B_API_KEY holds the key.",
+    ),
+]
+Copies: TypeAlias = Annotated[
+    list[str] | None,
+    _option(
+        TEMPLATE,
+        "--copy",
+        metavar="SRC:DEST",
+        help="What the template copies, split at the last colon. May be repeated.",
+    ),
+]
+Dockerfile: TypeAlias = Annotated[
+    str | None,
+    _option(
+        TEMPLATE,
+        "--dockerfile",
+        metavar="FILE",
+        help="Read what it copies from each COPY and ADD of this file, instead.",
+    ),
+]
+Force: TypeAlias = Annotated[
+    bool, _option(TEMPLATE, "--force", help="Put files that are there already, too.")
+]
+Create: TypeAlias = Annotated[
+    bool, _option(TEMPLATE, "--create", help="Request the template where there is none.")
+]
+ApiKeyFile: TypeAlias = Annotated[
+    str | None,
+    _option(
+        TEMPLATE,
+        "--api-key-file",
+        metavar="FILE",
+        help="Read the API key from here instead of E2B_API_KEY; - is standard input.",
+    ),
+]
+ApiUrl: TypeAlias = Annotated[
+    str | None,
+    _option(
+        TEMPLATE,
+        "--api-url",
+        metavar="URL",
+        envvar="E2B_API_URL",
+        help="Where the API is. Default: https://api. and the domain.",
+    ),
+]
+Domain: TypeAlias = Annotated[
+    str | None,
+    _option(
+        TEMPLATE,
+        "--domain",
+        metavar="DOMAIN",
+        envvar="E2B_DOMAIN",
+        help="The domain of the API. Default: e2b.app.",
+    ),
+]
 
 Largest: TypeAlias = Annotated[
     int | None,

@@ -205,6 +205,8 @@ class _Lines(Watcher):
     def finished(self, event: Finished) -> None:
         if event.step == "put":  # the last line tells that
             return
-        found = f"{entries(event.entries)}, {size(event.done)}"
+        # Who hashes knows of content alone.
+        found = "" if event.step == "hash" else f"{entries(event.entries)}, "
+        found += size(event.done)
         into = f" into {size(event.result)}" if event.step == "pack" else ""
         self.report.line(f"{_DONE[event.step]} {found}{into} in {duration(event.seconds)}")

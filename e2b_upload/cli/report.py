@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import select
 import shutil
 import signal
@@ -21,14 +22,21 @@ from e2b_upload.cli.streams import STDOUT
 from e2b_upload.errors import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
+    from e2b_upload.archive.pack import Archive
+    from e2b_upload.e2b.files_hash import Copy
     from e2b_upload.errors import Interrupted, UploadError
     from e2b_upload.pipeline import Receipt
+    from e2b_upload.template import CopyReceipt, TemplateReceipt
 
 Color: TypeAlias = Literal["auto", "always", "never"]
 
 EXIT_BUG = 1
+_KEY = re.compile("e2b_[0-9a-f]{16,}")  # of E2B's
+_SHORTEST_KEY = 8  # characters: what is shorter is no key, and would blot out words
+_DIGITS_SHOWN = 12  # of 64: enough to tell two apart
 # What asks the program to stop.
 SIGNALS = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
 _RED, _YELLOW, _GREEN, _BOLD_END = "\x1b[1;31m", "\x1b[1;33m", "\x1b[1;32m", "\x1b[0m"
@@ -84,11 +92,17 @@ class Report:
     _telling: threading.Lock = field(default_factory=threading.Lock)
 
     def hide(self, word: str) -> None:
-        """Show nothing of the query and the user info in what may be a URL."""
+        """Show nothing of the query and the user info in what may be a URL, and no key of E2B's."""
+        self._secrets.update(_KEY.findall(word))
         if "://" in word or "&X-" in word:
             from e2b_upload.transfer.redaction import secrets_of
 
             self._secrets |= secrets_of(word)
+
+    def hide_key(self, key: str | None) -> None:
+        """Show nothing of what may be a key of E2B's."""
+        if len(key := (key or "").strip()) >= _SHORTEST_KEY:
+            self._secrets.add(key)
 
     def print_object(self, value: dict[str, Any]) -> None:
         """Print the one object; a signal that comes after it does not bring another."""
@@ -129,19 +143,36 @@ class Report:
         if self.as_json:
             self.print_object(told)
         github.summarize(told)
-        archive = receipt.archive
-        packed = size(archive.bytes)
-        if archive.files is not None:  # not of an archive of somebody else's making
-            files = "1 file" if archive.files == 1 else f"{archive.files:,} files"
-            packed += f" from {files} of {size(archive.content_bytes or 0)}"
-        seconds = receipt.seconds
-        took = duration(seconds.collect + seconds.pack + seconds.put)
-        where, speed = "", ""
-        if receipt.url:
-            where = f" to {receipt.url}"
-            speed = f", sent at {size(int(archive.bytes / max(seconds.put, 1e-3)))}/s"
         if not self.quiet:
-            self._say(f"{packed}{where} in {took}{speed}", status, _GREEN)
+            self._say(_in_words(receipt), status, _GREEN)
+        self._details(receipt)
+
+    def done_template(self, receipt: TemplateReceipt) -> None:
+        """Say what came of each COPY of a template."""
+        told = _template_as_json(receipt)
+        if self.as_json:
+            self.print_object(told)
+        github.summarize(told)
+        self.detail(f"template {printable(receipt.template_id or 'that is not there yet')}")
+        for each in receipt.copies:
+            if not self.quiet:
+                words = _in_words(each.receipt) if each.receipt else shortened(each.files_hash)
+                self._say(f"{printable(copy_in_words(each.copy))}, {words}", each.status, _GREEN)
+            self.detail(f"files hash {each.files_hash}")
+            if each.receipt:
+                self._details(each.receipt)
+
+    def hashes(self, copies: Sequence[Copy], hashes: Sequence[str]) -> None:
+        """Print the hash of each COPY."""
+        if self.as_json:
+            pairs = zip(copies, hashes, strict=True)
+            told = [{"copy": copy_in_words(copy), "files_hash": each} for copy, each in pairs]
+            self.print_object({"hashes": told})
+        else:
+            print(*hashes, sep="\n")
+
+    def _details(self, receipt: Receipt) -> None:
+        archive, seconds = receipt.archive, receipt.seconds
         self.detail(f"sha256 {archive.sha256}, md5 {archive.md5}")
         if archive.files is not None:
             self.detail(f"packed in {duration(seconds.pack)}")
@@ -223,15 +254,64 @@ def _as_failure(
     return {"status": "failed", "error": error | nothing | answered}
 
 
+def _in_words(receipt: Receipt) -> str:
+    archive, seconds = receipt.archive, receipt.seconds
+    packed = size(archive.bytes)
+    if archive.files is not None:  # not of an archive of somebody else's making
+        files = "1 file" if archive.files == 1 else f"{archive.files:,} files"
+        packed += f" from {files} of {size(archive.content_bytes or 0)}"
+    took = duration(seconds.collect + seconds.pack + seconds.put)
+    where, speed = "", ""
+    if receipt.url:
+        where = f" to {receipt.url}"
+        speed = f", sent at {size(int(archive.bytes / max(seconds.put, 1e-3)))}/s"
+    return f"{packed}{where} in {took}{speed}"
+
+
+def copy_in_words(copy: Copy) -> str:
+    """Return a COPY as ``--copy`` takes it."""
+    return f"{copy.src}:{copy.dest}"
+
+
+def shortened(files_hash: str) -> str:
+    """Return the beginning of a hash, for the eye."""
+    return f"{files_hash[:_DIGITS_SHOWN]}…"
+
+
 def _as_json(receipt: Receipt, status: str) -> dict[str, Any]:
-    archive = asdict(receipt.archive)
-    del archive["path"]
     return {
         "status": status,
         "url": receipt.url,
         "http_status": receipt.http_status,
         "attempts": receipt.attempts,
         "verified": receipt.verified,
-        "archive": archive,
+        "archive": _archive_as_json(receipt.archive),
         "seconds": asdict(receipt.seconds),
+    }
+
+
+def _archive_as_json(archive: Archive) -> dict[str, Any]:
+    told = asdict(archive)
+    del told["path"]
+    return told
+
+
+def _template_as_json(receipt: TemplateReceipt) -> dict[str, Any]:
+    return {
+        "status": receipt.status,
+        "template_id": receipt.template_id,
+        "copies": [_copy_as_json(each) for each in receipt.copies],
+    }
+
+
+def _copy_as_json(copied: CopyReceipt) -> dict[str, Any]:
+    put = copied.receipt
+    return {
+        "copy": copy_in_words(copied.copy),
+        "files_hash": copied.files_hash,
+        "status": copied.status,
+        "archive": put and _archive_as_json(put.archive),
+        "url": put and put.url,
+        "attempts": put.attempts if put else 0,
+        "verified": put and put.verified,
     }

@@ -40,7 +40,7 @@ Read = TypeVar("Read")
 
 DOMAIN = "e2b.app"
 
-_KEYS_PAGE = "https://e2b.dev/dashboard?tab=keys"
+_KEYS_PAGE = "https://e2b.dev/dashboard"
 _GOOD_KEY = f"The key comes from E2B_API_KEY: is it whole, and of the right team? See {_KEYS_PAGE}"
 _GOOD_ADDRESS = (
     "Set E2B_API_URL to the whole address of the API, or E2B_DOMAIN to a domain such as e2b.app."

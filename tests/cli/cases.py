@@ -2,13 +2,26 @@
 
 In a command, its environment, its input and its files, `{url}` is a presigned URL of a server that
 plays the scripts, `{query}` its query; at `{refusing}` nobody listens.
+`{api}` is that server as E2B's API, `{key}` a key of it.
 """
 
+import hashlib
+import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Final
 
-from tests.cli.harness import LISTING_KEYS, PASSWORD, QUERY, SIGNATURE, SUCCESS_KEYS, TOKEN
+from tests.cli.harness import (
+    LISTING_KEYS,
+    PASSWORD,
+    QUERY,
+    SIGNATURE,
+    SUCCESS_KEYS,
+    TEMPLATE_KEYS,
+    TOKEN,
+)
 from tests.support.rawserver import (
     Connection,
     Script,
@@ -16,6 +29,7 @@ from tests.support.rawserver import (
     early,
     garbage,
     reset_after,
+    response,
     silent,
 )
 
@@ -27,6 +41,7 @@ KEYS: Final = {
     "put": SUCCESS_KEYS,
     "ls": LISTING_KEYS,
     "explain": ["paths"],
+    "hash": ["hashes"],
 }
 """Each command, with what its object holds on success."""
 
@@ -36,8 +51,12 @@ MISTAKES: Final = {
     "put": "put nowhere --url http://h/k",
     "ls": "ls nowhere",
     "explain": "explain nowhere a",
+    "hash": "hash nowhere --copy a:/a",
 }
 """Each command, with something that is not there."""
+
+
+_HOLD_SECRETS = ("{url}", "{query}", "{key}", SIGNATURE)
 
 
 @dataclass(frozen=True)
@@ -79,9 +98,16 @@ class Case:
         return self.command.split()[0]
 
     @property
+    def keys(self) -> list[str]:
+        """What its object holds on success."""
+        words = self.command.split()
+        more = ["largest"] if "--largest" in words else []
+        return TEMPLATE_KEYS if "--template" in words else KEYS[self.verb] + more
+
+    @property
     def holds_a_secret(self) -> bool:
         texts = (self.command, self.stdin, *self.env.values(), *self.files.values())
-        return any(word in text for text in texts for word in ("{url}", "{query}", SIGNATURE))
+        return any(word in text for text in texts for word in _HOLD_SECRETS)
 
     def takes(self, *options: str) -> bool:
         """Whether more options can be put after the command."""
@@ -90,7 +116,7 @@ class Case:
             self.verb in KEYS
             and not words & {*options}
             and not ("--json" in options and "--tree" in words)
-            and not ("--progress" in options and self.verb in {"ls", "explain"})
+            and not ("--progress" in options and self.verb in {"ls", "explain", "hash"})
         )
 
 
@@ -109,6 +135,31 @@ def xml(code: str, words: str, more: str = "") -> bytes:
         f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{words}</Message>{more}"
         "<RequestId>R3QU35T</RequestId></Error>"
     ).encode()
+
+
+def api(status: int, said: object) -> Script:
+    """Answer as E2B's API does; `{url}` is a presigned URL of this server."""
+
+    def script(connection: Connection) -> None:
+        host = re.search(rb"(?im)^host: *(\S+)", connection.read_head())
+        connection.read_body()
+        assert host is not None
+        url = f"http://{host[1].decode()}/bucket/key?{QUERY}"
+        body = json.dumps(said).replace("{url}", url).encode()
+        connection.send(response(status, body, {"Content-Type": "application/json"}))
+
+    return script
+
+
+def link(**more: object) -> Script:
+    """Answer that the files are to be put, unless `more` says something else."""
+    return api(201, {"present": False, "url": "{url}", **more})
+
+
+def files_hash() -> str:
+    """Return what E2B's SDK makes of `--copy a:/a`; the umask is part of it."""
+    os.umask(umask := os.umask(0o22))
+    return hashlib.sha256(f"COPY a /aa{0o100666 & ~umask}2a\n".encode()).hexdigest()
 
 
 _ECHO = xml(
@@ -137,6 +188,10 @@ _VARIABLES = (
     ),
     "HTTPS_PROXY",
 )
+_TEMPLATE = "build ctx --template t --copy a:/a"
+_E2B = {"E2B_API_KEY": "{key}", "E2B_API_URL": "{api}"}
+_KNOWN = api(200, {"templateID": "z9y8x7", "public": False})
+_UNKNOWN = api(404, {"code": 404, "message": "not found"})
 _UNSET = dict.fromkeys(_VARIABLES, "")
 _HTTPS = "build ctx --url 'https://store.invalid/bucket/key?{query}'"
 
@@ -185,6 +240,42 @@ DONE: Final = [
     Case("empty variables, put", _SEND, files=_ARCHIVE, env=_UNSET),
     Case("empty variables, listed", "ls ctx", asked="      2 B  a\n", env=_UNSET),
     Case("empty variables, explained", "explain ctx a", asked="kept\tno pattern\ta\n", env=_UNSET),
+    # E2B.
+    Case("template", _TEMPLATE, env=_E2B, scripts=(_KNOWN, link(), STORED)),
+    Case("template, all are there", _TEMPLATE, env=_E2B, scripts=(_KNOWN, link(present=True))),
+    Case("template, put all the same", f"{_TEMPLATE} --force", env=_E2B,
+         scripts=(_KNOWN, link(present=True), STORED)),
+    Case("template, headers with the link", _TEMPLATE, env=_E2B,
+         scripts=(_KNOWN, link(headers={"X-Signed": "yes"}), STORED)),
+    Case("template, one COPY is there", f"{_TEMPLATE} --copy .:/b", env=_E2B,
+         scripts=(_KNOWN, link(present=True), link(), STORED)),
+    Case("template, the same COPY twice", f"{_TEMPLATE} --copy a:/a", env=_E2B,
+         scripts=(_KNOWN, link(), STORED)),
+    Case("template, a Dockerfile", "build ctx --template t --dockerfile D", env=_E2B,
+         files={"D": "FROM x\nWORKDIR /w\nCOPY a .\n"}, scripts=(_KNOWN, link(), STORED)),
+    Case("template, dry run", f"{_TEMPLATE} --dry-run", env=_E2B, scripts=(_KNOWN, link())),
+    Case("template, one that is requested", f"{_TEMPLATE} --create", env=_E2B,
+         scripts=(_UNKNOWN, _UNKNOWN, api(202, {"templateID": "z9y8x7"}), link(), STORED)),
+    Case("template, key from a file", f"{_TEMPLATE} --api-key-file k --api-url {{api}}",
+         env={"E2B_API_KEY": "not looked at", "E2B_API_URL": "not looked at"},
+         files={"k": "{key}\n"}, scripts=(_KNOWN, link(), STORED)),
+    Case("template, key from standard input", f"{_TEMPLATE} --api-key-file -", stdin="{key}\n",
+         env={"E2B_API_URL": "{api}"}, scripts=(_KNOWN, link(), STORED)),
+    Case("template, variables of other builds", _TEMPLATE, scripts=(_KNOWN, link(), STORED),
+         env=_E2B | {"E2B_UPLOAD_URL": "not looked at", "E2B_UPLOAD_IGNORE_FILE": "nor that",
+                     "E2B_UPLOAD_WARN_SIZE": "nor that"}),
+    Case("hashed", "hash ctx --copy a:/a", asked=f"{files_hash()}\n"),
+    Case("hashed, two", "hash ctx --copy a:/a --copy a:/a -x b", asked=f"{files_hash()}\n" * 2),
+    Case("listed, a COPY", "ls ctx --copy .:/a -x .dockerignore",
+         asked="           ./\n      2 B  a\n"),
+    Case("listed as a tree, a COPY", "ls ctx --tree --copy b/*:/a --copy a:/a",
+         files={"ctx/b/c": "c"}, asked="      3 B  ctx/\n      2 B  ├── a\n"
+         "      1 B  └── b/\n      1 B      └── c\n"),
+    Case("listed, the largest of a COPY", "ls ctx --largest 2 --copy b/*:/a",
+         files={"ctx/b/c": "c"}, asked="      1 B  100%  b/\n      1 B  100%  b/c\n"),
+    Case("explained, a COPY", "explain ctx a b c --copy a:/a -x b",
+         files={"ctx/b": "", "ctx/c": ""}, asked="kept\tno pattern\ta\nexcluded\t--exclude:1:b\tb\n"
+         "excluded\tno pattern\tc\t(no COPY takes it)\n"),
 ]  # fmt: skip
 
 USAGE: Final = [
@@ -410,6 +501,77 @@ USAGE: Final = [
          env={"CURL_CA_BUNDLE": "no-ca.pem"}),
     Case("odd proxy", _HTTPS, 2, "cannot be requested", "HTTPS_PROXY",
          env={"HTTPS_PROXY": f"odd://u:{PASSWORD}@{{refusing}}"}),
+    # E2B.
+    *(
+        Case(f"{option} without a template", f"build ctx --dry-run {option} {value}", 2,
+             f"{option} needs a template", "--template NAME_OR_ID")
+        for option, value in (
+            ("--copy", "a:/a"), ("--dockerfile", "D"), ("--force", ""), ("--create", ""),
+            ("--api-key-file", "k"), ("--api-url", "http://h"), ("--domain", "h"),
+        )
+    ),
+    *(
+        Case(f"{option} with a template", f"{_TEMPLATE} {option} {value}", 2,
+             f"{option} and --template exclude", hint, env=_E2B)
+        for option, value, hint in (
+            ("--url", "{url}", "E2B says where"), ("--url-file", "u", "E2B says where"),
+            ("-o", "kept", "none is kept"), ("--ignore-file", "f", "CONTEXT/.dockerignore"),
+            ("--no-ignore", "", "CONTEXT/.dockerignore"), ("--warn-size", "1GB", "--largest 10"),
+        )
+    ),
+    Case("no key", _TEMPLATE, 2, "there is no API key", "E2B_API_KEY"),
+    Case("key empty", _TEMPLATE, 2, "there is no API key", "E2B_API_KEY", env={"E2B_API_KEY": ""}),
+    Case("key of two words", _TEMPLATE, 2, "key of E2B holds a space", "key alone",
+         env={"E2B_API_KEY": "{key} {key}"}),
+    Case("key file missing", f"{_TEMPLATE} --api-key-file k", 2, "from k: No such file",
+         "file that"),
+    Case("key file too long", f"{_TEMPLATE} --api-key-file k", 2, "longer than 65536 bytes",
+         "right file", files={"k": "{key}" * 2000}),
+    Case("key on the command line", f"{_TEMPLATE} --api-key {{key}}", 2, "No such option",
+         "--help"),
+    Case("key for CONTEXT", "build {key} --dry-run", 2, "does not exist", "folder"),
+    Case("--api-url empty", f"{_TEMPLATE} --api-url ''", 2, "--api-url is empty", "variable",
+         env=_E2B),
+    Case("--domain empty", f"{_TEMPLATE} --domain ''", 2, "--domain is empty", "variable",
+         env=_E2B),
+    Case("--domain no domain", f"{_TEMPLATE} --domain a/b", 2, "no domain", "E2B_DOMAIN", env=_E2B),
+    Case("API's address with user info", f"{_TEMPLATE} --api-url http://u:{PASSWORD}@h", 2,
+         "holds a user name or password", "E2B_API_URL", env=_E2B),
+    Case("API's address no URL", _TEMPLATE, 2, "the address of E2B's API", "E2B_API_URL",
+         env=_E2B | {"E2B_API_URL": "ftp://h"}),
+    Case("no name", "build ctx --template '' --copy a:/a", 2, "is not the name or the id", "name",
+         env=_E2B),
+    Case("nothing to copy", "build ctx --template t", 2, "nothing to copy", "--copy SRC:DEST",
+         env=_E2B),
+    Case("--copy --dockerfile", f"{_TEMPLATE} --dockerfile D", 2, "--copy and --dockerfile exclude",
+         "Choose one", env=_E2B),
+    Case("nothing to hash", "hash ctx", 2, "nothing to hash", "--copy SRC:DEST"),
+    *(
+        Case(f"{name}, {command.split()[0]}", command.replace("COPY", copy), 2, message, hint,
+             env=_E2B)
+        for command in ("build ctx --template t --copy COPY", "hash ctx --copy COPY",
+                        "ls ctx --copy COPY", "explain ctx a --copy COPY")
+        for name, copy, message, hint in (
+            ("no DEST", "a", "a does not say what to copy", "SRC:DEST"),
+            ("SRC absolute", "/a:/a", "/a is absolute", "relative to the context"),
+            ("SRC outside", "../a:/a", "../a leads out", "name a folder above"),
+        )
+    ),
+    Case("ignore file for a COPY, listed", "ls ctx --copy a:/a --no-ignore", 2,
+         "--no-ignore and --copy exclude", "CONTEXT/.dockerignore"),
+    Case("ignore file for a COPY, explained", "explain ctx a --copy a:/a --ignore-file f", 2,
+         "--ignore-file and --copy exclude", "CONTEXT/.dockerignore"),
+    Case("Dockerfile missing", "build ctx --template t --dockerfile D", 2,
+         "the Dockerfile D cannot be read: No such file", "Name a file", env=_E2B),
+    Case("Dockerfile empty", "build ctx --template t --dockerfile ''", 2, "--dockerfile is empty",
+         "variable", env=_E2B),
+    Case("Dockerfile of several stages", "build ctx --template t --dockerfile D", 2,
+         "D:2: it has several stages", "correct it", env=_E2B, files={"D": "FROM a\nFROM b\n"}),
+    Case("Dockerfile that copies nothing", "build ctx --template t --dockerfile D", 2,
+         "copies nothing", "uploads nothing", env=_E2B, files={"D": "FROM a\n"}),
+    Case("a plain tar for a template", f"{_TEMPLATE} --compression none", 2, "no plain tar",
+         "--compression", env=_E2B),
+    Case("a bad pattern, hashed", "hash ctx --copy .:/a -x 'a['", 2, "a[", "correct the pattern"),
 ]  # fmt: skip
 
 SOURCE: Final = [
@@ -422,6 +584,12 @@ SOURCE: Final = [
             ("packed", "pack ctx -o kept"), ("listed", "ls ctx"), ("explained", "explain ctx a")
         )
     ),
+    Case("a COPY of nothing", "hash ctx --copy b:/a", 3, "b matches nothing", ".dockerignore"),
+    Case("a COPY of nothing, built", "build ctx --template t --copy b:/a", 3, "b matches nothing",
+         ".dockerignore", env=_E2B, scripts=(_KNOWN,)),
+    Case("a credential for a template", "build ctx --template t --copy .:/a --secrets deny", 3,
+         "ctx/.env looks like an environment file", "--secrets", env=_E2B, scripts=(_KNOWN, link()),
+         files={"ctx/.env": "TOKEN=x"}),
 ]  # fmt: skip
 
 SPOOL: Final = [
@@ -446,6 +614,8 @@ SPOOL: Final = [
     Case("packed in a missing folder", "pack ctx -o no/kept", 4, "no such folder", "-o"),
     Case("packed as a folder", "pack ctx -o ctx", 4, "ctx: it is a folder", "-o"),
     Case("packed, full", "pack ctx -o /dev/full", 4, "the disk is full", "Make room"),
+    Case("spool folder missing, template", f"{_TEMPLATE} --spool-dir no", 4, "in no: No such file",
+         "--spool-dir", env=_E2B, scripts=(_KNOWN, link())),
 ]  # fmt: skip
 
 UNAVAILABLE: Final = [
@@ -470,6 +640,16 @@ UNAVAILABLE: Final = [
          "on the way", files=_ARCHIVE, scripts=(_ALTERED,)),
     Case("no proxy", _HTTPS, 5, "proxy on the way to store.invalid", "HTTPS_PROXY",
          env={"HTTPS_PROXY": f"http://u:{PASSWORD}@{{refusing}}"}),
+    Case("no API listens", _TEMPLATE, 5, "refused", "later",
+         env=_E2B | {"E2B_API_URL": "http://{refusing}"}),
+    Case("API: 500", _TEMPLATE, 5, "500", "later", env=_E2B, scripts=(api(500, {}),)),
+    Case("API: 429", _TEMPLATE, 5, "429", "later", env=_E2B, scripts=(api(429, {}),)),
+    Case("API: 500 for the link", _TEMPLATE, 5, "500", "later", env=_E2B,
+         scripts=(_KNOWN, api(500, {}))),
+    Case("500 of the store, template", _TEMPLATE, 5, "500", "later", env=_E2B,
+         scripts=(_KNOWN, link(), answer(500))),
+    Case("stores something else, template", _TEMPLATE, 5, "stored something else", "on the way",
+         env=_E2B, scripts=(_KNOWN, link(), _ALTERED)),
 ]  # fmt: skip
 
 REFUSED: Final = [
@@ -522,6 +702,31 @@ REFUSED: Final = [
          scripts=(early(407),), env={"HTTPS_PROXY": f"http://u:{PASSWORD}@127.0.0.1:{{port}}"}),
     Case("407 of a proxy", "build ctx --url 'http://store.invalid/k?{query}'", 6, "407", "NO_PROXY",
          scripts=(answer(407),), env={"HTTP_PROXY": f"http://u:{PASSWORD}@127.0.0.1:{{port}}"}),
+    Case("a wrong key", _TEMPLATE, 6, "refuses the API key", "E2B_API_KEY", env=_E2B,
+         scripts=(api(401, {"code": 401, "message": "Invalid API key {url}"}),)),
+    Case("a template that is not there", _TEMPLATE, 6, "this team has no template 't'", "--create",
+         env=_E2B, scripts=(_UNKNOWN,)),
+    Case("a template of another team", _TEMPLATE, 6, "the template 't' is another team's",
+         "E2B_API_KEY", env=_E2B, scripts=(api(403, {"code": 403, "message": "no access"}),)),
+    Case("a template that is gone", _TEMPLATE, 6, "not this team's, or is gone", "right template",
+         env=_E2B, scripts=(_KNOWN, _UNKNOWN)),
+    Case("a name that is taken", f"{_TEMPLATE} --create", 6, "cannot have a template 't'",
+         "another name", env=_E2B,
+         scripts=(_UNKNOWN, _UNKNOWN, api(403, {"code": 403, "message": "already used"}))),
+    Case("a link without a URL", _TEMPLATE, 6, "url", "", env=_E2B,
+         scripts=(_KNOWN, api(201, {"present": False}))),
+    Case("a link of another kind", _TEMPLATE, 6, "", "", env=_E2B,
+         scripts=(_KNOWN, link(url="ftp://h/k?{query}"))),
+    Case("no API at all", _TEMPLATE, 6, "without an object of JSON", "E2B_API_URL", env=_E2B,
+         scripts=(answer(200, b"<h1>Welcome"),)),
+    Case("malformed JSON for the link", _TEMPLATE, 6, "without an object of JSON", "E2B_API_URL",
+         env=_E2B, scripts=(_KNOWN, answer(201, b'{"present": fal'))),
+    Case("the API redirects", _TEMPLATE, 6, "where the key does not go", "E2B_API_URL", env=_E2B,
+         scripts=(redirect(301, f"https://h/k?{QUERY}"),)),
+    Case("403 of the store, template", _TEMPLATE, 6, "403 AccessDenied", "fresh URL", env=_E2B,
+         scripts=(_KNOWN, link(), answer(403, xml("AccessDenied", "no")))),
+    Case("larger than --max-size, template", f"{_TEMPLATE} --max-size 10", 6,
+         "larger than the 10 that are", "--max-size", env=_E2B, scripts=(_KNOWN, link())),
 ]  # fmt: skip
 
 FAILED: Final = [*USAGE, *SOURCE, *SPOOL, *UNAVAILABLE, *REFUSED]

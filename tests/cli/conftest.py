@@ -11,7 +11,7 @@ import pytest
 
 from e2b_upload.cli.edge import run
 from tests.cli.cases import Case
-from tests.cli.harness import QUERY, Ended, Place, words
+from tests.cli.harness import KEY, QUERY, Ended, Place, words
 from tests.support.rawserver import RawServer, raw_server, tls_context
 
 Call: TypeAlias = Callable[..., Ended]
@@ -74,6 +74,8 @@ def run_case(place: Place, call: Call, refusing_port: int) -> RunCase:
                 "port": str(server.port),
                 "refusing": f"127.0.0.1:{refusing_port}",
                 "query": QUERY,
+                "key": KEY,
+                "api": server.url,
                 "ca": str(place.path / "ca.pem"),
             }
             for name, content in case.files.items():

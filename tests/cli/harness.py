@@ -41,7 +41,8 @@ SIGNATURE: Final = "5f3a19c0e7b84d62aa90"
 TOKEN: Final = "IQoJb3JpZ2lu/ZC+Vhc3Q"
 PASSWORD: Final = "pa55word-for-nobody"
 QUERY: Final = f"X-Amz-Security-Token=IQoJb3JpZ2lu%2FZC%2BVhc3Q&X-Amz-Signature={SIGNATURE}"
-SECRETS: Final = (SIGNATURE, TOKEN, TOKEN.replace("/", "%2F").replace("+", "%2B"), PASSWORD)
+KEY: Final = "e2b_51c08ae2f7d94b36a1c5e0978b2d4f63"
+SECRETS: Final = (SIGNATURE, TOKEN, TOKEN.replace("/", "%2F").replace("+", "%2B"), PASSWORD, KEY)
 
 SUCCESS_KEYS: Final = [
     *("status", "url", "http_status", "attempts", "verified", "archive", "seconds")
@@ -49,6 +50,8 @@ SUCCESS_KEYS: Final = [
 ARCHIVE_KEYS: Final = [
     *("bytes", "sha256", "md5", "files", "directories", "symlinks", "hardlinks", "content_bytes")
 ]
+TEMPLATE_KEYS: Final = ["status", "template_id", "copies"]
+COPY_KEYS: Final = [*("copy", "files_hash", "status", "archive", "url", "attempts", "verified")]
 LISTING_KEYS: Final = [
     *("entries", "files", "directories", "symlinks", "hardlinks", "content_bytes")
 ]
@@ -71,10 +74,11 @@ LIMITED: Final = 'ulimit -f 2000; exec "$0" "$@"'
 """No file may be larger than 2000 blocks: of 512 or of 1024 bytes, as the shell likes."""
 
 CRASHES: Final = """
-from e2b_upload import pipeline
+from e2b_upload import pipeline, template
 def crash(*args, **options):
     raise ZeroDivisionError("the unforeseen")
-pipeline.build = pipeline.put = pipeline.collect = pipeline.explain = crash"""
+pipeline.build = pipeline.put = pipeline.collect = pipeline.explain = crash
+template.build_template = template.files_hash = crash"""
 
 # It sleeps in short pieces: a signal that comes just before a long one is not heeded until its end.
 CLEANS_UP_FOR_EVER: Final = """

@@ -21,7 +21,7 @@ from tests.cli.harness import PATIENCE, QUERY, SECRETS, Place, terminal
 PROMPT: Final = "ready> "
 ARCHIVE: Final = "archive one.tar.gz"
 
-COMMANDS: Final = ["build", "pack", "put", "ls", "explain"]
+COMMANDS: Final = ["build", "pack", "put", "ls", "explain", "hash"]
 LEVELS: Final = ["fast", "default", "small", "none"]
 SHELLS: Final = ["bash", "zsh", "fish", "powershell"]
 
@@ -46,7 +46,7 @@ def asked(*words: str) -> dict[str, str]:
         (["explain", ""], "folders", []),
         (["explain", ".", ""], "files", []),
         (["explain", ".", "a", ""], "files", []),
-        (["build", "--co"], "words", ["--connect-timeout", "--compression", "--color"]),
+        (["put", "--co"], "words", ["--connect-timeout", "--color"]),
         (["put", "--compression"], "words", []),
         (["build", "--compression", ""], "words", LEVELS),
         (["build", "--compression", "fa"], "words", ["fast"]),

@@ -142,7 +142,7 @@ def test_the_summary_tells_what_the_object_tells(
     if not case.takes("--json"):
         return
     ended = run_case(case, "--json", env={"GITHUB_STEP_SUMMARY": str(summary)})
-    if case.code == 0 and case.verb in {"ls", "explain"}:
+    if case.code == 0 and case.verb in {"ls", "explain", "hash"}:
         assert not summary.exists()  # what was asked for is the summary
         return
     told = ended.json
@@ -155,6 +155,12 @@ def test_the_summary_tells_what_the_object_tells(
         assert found["what happened"].split() == error["message"].split()
         assert found.get("what to do", "") == error["hint"]
         assert f"(exit code {case.code})" in found["kind"]
+    elif "copies" in told:
+        assert found["template"] == told["template_id"]
+        last = told["copies"][-1]
+        assert found["COPY"].startswith(f"{last['copy']}\n{last['status']}")
+        assert f"\nfiles hash {last['files_hash']}" in found["COPY"]
+        assert text.count("<tr><th align='left'>COPY</th>") == len(told["copies"])
     else:
         assert found["SHA-256"] == told["archive"]["sha256"]
         assert found.get("to") == told["url"]

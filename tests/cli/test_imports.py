@@ -40,6 +40,7 @@ def imported(place: Place, code: str, *args: str) -> set[str]:
         (RUN, ["pack", "ctx", "-o", "/dev/null", "-q"], {"requests", "urllib3"}),
         (RUN, ["ls", "ctx"], {"requests", "urllib3"}),
         (RUN, ["explain", "ctx", "a"], {"requests", "urllib3"}),
+        (RUN, ["hash", "ctx", "--copy", ".:/app"], {"requests", "urllib3", "rich"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -52,6 +53,8 @@ def test_what_is_not_needed_is_not_imported(
 def test_the_exported_names() -> None:
     assert sorted(e2b_upload.__all__) == dir(e2b_upload) == [
         "Archive",
+        "Copy",
+        "CopyReceipt",
         "Decision",
         "Entry",
         "Interrupted",
@@ -59,14 +62,19 @@ def test_the_exported_names() -> None:
         "RefusedError",
         "SourceError",
         "SpoolError",
+        "TemplateReceipt",
         "UnavailableError",
         "UploadError",
         "UsageError",
         "__version__",
         "build",
         "build_async",
+        "build_template",
         "collect",
+        "collect_copies",
         "explain",
+        "explain_copies",
+        "files_hash",
         "pack",
         "put",
     ]  # fmt: skip
@@ -80,6 +88,15 @@ SIGNATURES: dict[str, dict[str, object]] = {
     "put": {"archive": NOTHING, "url": NOTHING, "headers": None, "retries": 4},
     "build": {"context": NOTHING, "url": NOTHING, "options": NOTHING},
     "build_async": {"context": NOTHING, "url": NOTHING, "options": NOTHING},
+    "build_template": {
+        "context": NOTHING,
+        "template": NOTHING,
+        "copies": NOTHING,
+        "options": NOTHING,
+    },
+    "files_hash": {"context": NOTHING, "copy": NOTHING, "exclude": (), "follow_symlinks": False},
+    "collect_copies": {"context": NOTHING, "copies": NOTHING, "exclude": ()},
+    "explain_copies": {"context": NOTHING, "copies": NOTHING, "paths": NOTHING, "exclude": ()},
 }
 """The names and defaults that callers rely on; there may be more."""
 
@@ -94,7 +111,8 @@ def test_what_a_function_takes(name: str) -> None:
         if each == "options":
             assert param.kind is kinds.VAR_KEYWORD
         elif param.default is NOTHING:
-            assert param.kind is kinds.POSITIONAL_OR_KEYWORD
+            keyword = each == "api_key"  # not to be mixed up with the template
+            assert param.kind is (kinds.KEYWORD_ONLY if keyword else kinds.POSITIONAL_OR_KEYWORD)
         else:
             assert param.kind is kinds.KEYWORD_ONLY
     assert inspect.iscoroutinefunction(getattr(e2b_upload, name)) == (name == "build_async")

@@ -351,13 +351,16 @@ def test_secrets_are_denied(
 OPTIONS_OF = {
     "build": "--url --url-file --header -H --retries --connect-timeout --stall-timeout --max-time "
     "--max-size --dry-run --ignore-file --no-ignore --exclude -x --follow-symlinks --secrets "
-    "--warn-size --compression --threads --mtime --spool-dir --output -o --progress",
+    "--warn-size --compression --threads --mtime --spool-dir --output -o --progress "
+    "--template --copy --dockerfile --force --create --api-key-file --api-url --domain",
     "pack": "--ignore-file --no-ignore --exclude -x --follow-symlinks --secrets --warn-size "
     "--compression --threads --mtime --spool-dir --output -o --progress",
     "put": "--url --url-file --header -H --retries --connect-timeout --stall-timeout --max-time "
     "--max-size --spool-dir --progress",
-    "ls": "--ignore-file --no-ignore --exclude -x --follow-symlinks --secrets --tree --largest",
-    "explain": "--ignore-file --no-ignore --exclude -x --follow-symlinks",
+    "ls": "--ignore-file --no-ignore --exclude -x --follow-symlinks --secrets --tree --largest "
+    "--copy",
+    "explain": "--ignore-file --no-ignore --exclude -x --follow-symlinks --copy",
+    "hash": "--exclude -x --follow-symlinks --copy",
 }
 VARIABLES_OF = {
     "E2B_UPLOAD_URL": "--url",
@@ -374,6 +377,8 @@ VARIABLES_OF = {
     "E2B_UPLOAD_WARN_SIZE": "--warn-size",
     "E2B_UPLOAD_PROGRESS": "--progress",
     "E2B_UPLOAD_THREADS": "--threads",
+    "E2B_API_URL": "--api-url",
+    "E2B_DOMAIN": "--domain",
 }
 
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.cli.cases import DONE, FAILED, KEYS, MISTAKES, STORED, Case
+from tests.cli.cases import DONE, FAILED, MISTAKES, STORED, Case
 from tests.cli.conftest import Call, RunCase
 from tests.cli.harness import (
     ARCHIVE_KEYS,
@@ -62,12 +62,10 @@ def assert_quiet_end(ended: Ended) -> None:
 def test_success_is_one_object(case: Case, run_case: RunCase) -> None:
     ended = run_case(case, "--json")
     assert ended.code == 0
-    assert list(ended.json) == KEYS[case.verb]
+    assert list(ended.json) == case.keys
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in DONE if KEYS[case.verb] == SUCCESS_KEYS], ids=str
-)
+@pytest.mark.parametrize("case", [case for case in DONE if case.keys == SUCCESS_KEYS], ids=str)
 def test_the_object_of_an_archive_has_these_keys(case: Case, run_case: RunCase) -> None:
     told = run_case(case, "--json").json
     assert list(told["archive"]) == ARCHIVE_KEYS
