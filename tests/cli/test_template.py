@@ -1,0 +1,192 @@
+"""What a build for a template of E2B's says of each COPY, and what it sends where."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.cases import STORED, api, files_hash, link
+from tests.cli.harness import ARCHIVE_KEYS, COPY_KEYS, KEY, SECRETS, plain
+from tests.support.rawserver import answer, raw_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.cli.conftest import Call
+    from tests.cli.harness import Ended, Place
+    from tests.support.rawserver import RawServer
+
+KNOWN = api(200, {"templateID": "z9y8x7", "public": False})
+BUILD = ("build", "ctx", "--template", "t", "--copy", "a:/a", "--copy", ".:/b")
+
+
+@pytest.fixture
+def server() -> Iterator[RawServer]:
+    """Serve E2B's API and a store: the first COPY is there, the second is not."""
+    with raw_server(KNOWN, link(present=True), link(headers={"X-Signed": "yes"}), STORED) as server:
+        yield server
+
+
+def env(server: RawServer, **more: str) -> dict[str, str]:
+    return {"E2B_API_KEY": KEY, "E2B_API_URL": server.url, **more}
+
+
+def test_the_object_tells_of_each_copy(server: RawServer, call: Call) -> None:
+    told = call(*BUILD, "--json", env=env(server)).json
+    assert told["status"] == "uploaded"
+    assert told["template_id"] == "z9y8x7"
+    there, put = told["copies"]
+    assert list(there) == list(put) == COPY_KEYS
+    assert there == {
+        "copy": "a:/a",
+        "files_hash": files_hash(),
+        "status": "present",
+        "archive": None,
+        "url": None,
+        "attempts": 0,
+        "verified": None,
+    }
+    body = server.requests[-1].body
+    assert list(put["archive"]) == ARCHIVE_KEYS
+    assert put["archive"]["sha256"] == hashlib.sha256(body).hexdigest()
+    assert (put["copy"], put["status"], put["attempts"]) == (".:/b", "uploaded", 1)
+    assert put["url"] == f"{server.url}/bucket/key"
+
+
+def test_the_object_is_present_only_if_all_are(call: Call) -> None:
+    with raw_server(KNOWN, link(present=True)) as server:
+        assert call(*BUILD, "--json", env=env(server)).json["status"] == "present"
+        assert [request.method for request in server.requests] == ["GET"] * 3
+
+
+def test_a_line_tells_of_each_copy(server: RawServer, call: Call) -> None:
+    ended = call(*BUILD, "--progress", "none", env=env(server))
+    there, put = ended.lines
+    assert there == f"present: a:/a, {files_hash()[:12]}…"
+    assert put.startswith("uploaded: .:/b, ")
+    assert f" from 1 file of 2 B to {server.url}/bucket/key in " in put
+    assert ended.out == b""
+
+
+def test_more_lines(server: RawServer, call: Call) -> None:
+    lines = call(*BUILD, "--progress", "none", "-v", env=env(server)).lines
+    assert lines[0] == "template z9y8x7"
+    assert lines.index(f"files hash {files_hash()}") == 2
+    assert lines[-1].endswith("the store answered 200, which proves nothing")
+
+
+def test_each_step_has_its_lines(server: RawServer, call: Call) -> None:
+    lines = call(*BUILD, "--progress", "plain", env=env(server)).lines
+    assert [line.split()[0] for line in lines] == [
+        *("hashing", "hashed"),
+        *("hashing", "hashed", "packing", "packed", "uploading"),
+        *("present:", "uploaded:"),
+    ]
+
+
+def test_a_display_shows_each_copy_and_goes(server: RawServer, place: Place) -> None:
+    ended = place.on_terminal(*BUILD, env=env(server))
+    assert ended.code == 0, ended.err
+    assert "uploaded: .:/b" in plain(ended.err)
+
+
+def test_the_key_goes_to_the_api_alone(server: RawServer, call: Call) -> None:
+    call(*BUILD, env=env(server))
+    *asked, put = server.requests
+    assert [request.method for request in asked] == ["GET"] * 3
+    assert all(("X-API-KEY", KEY) in request.headers for request in asked)
+    assert KEY.encode() not in put.head
+    assert ("X-Signed", "yes") in put.headers
+    assert dict(put.headers)["Content-Length"] == str(len(put.body))
+
+
+@pytest.mark.parametrize("modes", [[], ["-v"], ["--json"]], ids=" ".join)
+def test_the_key_is_not_shown(modes: list[str], call: Call) -> None:
+    echo = answer(400, f'{{"code": 400, "message": "odd key {KEY}"}}'.encode())
+    with raw_server(echo) as server:
+        ended = call(*BUILD, *modes, env=env(server))
+    assert ended.code == 6
+    assert "odd key …" in ended.err
+    assert not _shown(ended)
+
+
+@pytest.mark.parametrize("words", [[KEY], [f"--{KEY}"], [f"--api-key={KEY}"], ["--domain", KEY]])
+def test_nor_is_it_where_it_does_not_belong(words: list[str], call: Call) -> None:
+    for more in ([], ["--json"]):
+        ended = call(*BUILD, *words, *more)
+        assert ended.code == 2
+        assert not _shown(ended)
+
+
+def _shown(ended: Ended) -> list[str]:
+    text = ended.err + ended.out.decode()
+    return [secret for secret in SECRETS if secret in text]
+
+
+def test_an_option_wins_over_the_environment(server: RawServer, call: Call, place: Place) -> None:
+    place.write("key", KEY.encode())
+    wrong = {"E2B_API_KEY": "wrong", "E2B_API_URL": "http://h", "E2B_DOMAIN": "h"}
+    options = ["--api-key-file", "key", "--api-url", server.url]
+    assert call(*BUILD, *options, env=wrong).code == 0
+    ended = call(*BUILD, "--domain", "none.invalid", env=env(server))
+    assert ended.code == 5
+    assert "api.none.invalid" in ended.err
+    assert len(server.requests) == 4
+
+
+def test_what_is_copied_comes_from_a_dockerfile(call: Call, place: Place) -> None:
+    place.write("ctx/b", b"b")
+    place.write("D", b"FROM x\nWORKDIR /w\nCOPY a b ./\nADD a /c\n")
+    with raw_server(KNOWN, link(present=True)) as server:
+        told = call(
+            *("build", "ctx", "--template", "t", "--dockerfile", "D", "--json"), env=env(server)
+        ).json
+    sources = [each["copy"].partition(":")[0] for each in told["copies"]]
+    assert sources == ["a", "b", "a"]
+
+
+def test_the_summary_tells_of_each_copy(server: RawServer, call: Call, tmp_path: Path) -> None:
+    summary = tmp_path / "summary.md"
+    call(*BUILD, env=env(server, GITHUB_STEP_SUMMARY=str(summary)))
+    text = summary.read_text()
+    assert text.startswith("\n\n### e2b-upload: uploaded\n")
+    assert f"<code>a:/a</code><br><code>present</code><br><code>files hash {files_hash()}" in text
+    assert f"<code>to {server.url}/bucket/key</code>" in text
+    assert not [secret for secret in SECRETS if secret in text]
+
+
+def test_the_hashes_are_told_with_what_they_are_of(call: Call) -> None:
+    ended = call("hash", "ctx", "--copy", "a:/a", "--json")
+    assert ended.json == {"hashes": [{"copy": "a:/a", "files_hash": files_hash()}]}
+
+
+@pytest.mark.parametrize("option", ["--tree", "--largest"])
+def test_a_list_of_copies_is_in_the_order_of_a_walk(option: str, place: Place, call: Call) -> None:
+    for name in ("a/b/c", "a/b-d", "a-b/c"):
+        place.write(f"ctx/s/{name}", name.encode())
+    more = [option, "9"] if option == "--largest" else [option]
+    ended = call("ls", "ctx", "--copy", "s/a*/**:/x", *more)
+    shown = [line.split()[-1] for line in ended.out.decode().splitlines()]
+    if option == "--tree":
+        assert shown == ["ctx/", "s/", "a/", "b/", "c", "b-d", "a-b/", "c"]
+    else:
+        assert shown == ["s/", "s/a/", "s/a/b/", "s/a/b/c", *shown[4:]]
+        assert {*shown[4:]} == {"s/a/b-d", "s/a-b/", "s/a-b/c"}
+
+
+def test_a_socket_is_not_listed_a_fifo_is(place: Place, call: Call) -> None:
+    import os
+    import socket
+
+    os.mkfifo(place.path / "ctx/fifo")
+    with socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(os.path.relpath(place.path / "ctx/socket"))
+        listed = call("ls", "ctx", "--copy", ".:/x", "--json").json
+    assert [(each["path"], each["type"]) for each in listed["entries"]] == [
+        (".", "directory"),
+        ("a", "file"),
+        ("fifo", "special"),
+    ]
