@@ -92,9 +92,16 @@ class TemplateOptions(TypedDict, total=False):
         exclude: patterns after those of ``.dockerignore``; the SDK's ``file_ignore_patterns``.
         follow_symlinks: the SDK's ``resolve_symlinks``.
         compression: ``fast``, ``default`` or ``small``.
-        threads, mtime, spool_dir, secrets: as for :func:`e2b_upload.build`.
-        headers, retries, connect_timeout, stall_timeout, max_time, max_size: as for
-            :func:`e2b_upload.put`; those of time hold for E2B's API, too.
+        threads: as for :func:`e2b_upload.build`.
+        mtime: as for :func:`e2b_upload.build`.
+        spool_dir: as for :func:`e2b_upload.build`.
+        secrets: as for :func:`e2b_upload.build`.
+        headers: as for :func:`e2b_upload.put`, beside those that E2B asks for.
+        retries: as for :func:`e2b_upload.put`; they hold for each call of E2B's API, too.
+        connect_timeout: as ``retries``.
+        stall_timeout: as ``retries``.
+        max_time: as ``retries``.
+        max_size: as for :func:`e2b_upload.put`.
         on_event: told of progress.
     """
 

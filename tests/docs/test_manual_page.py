@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 COMMITTED = REPOSITORY / "docs" / "e2b-upload.1"
 VIEWERS = (["man", "--warnings", "-l"], ["groff", "-K", "utf8", "-man", "-ww", "-Tutf8"])
-COMMANDS = ("build", "pack", "put", "ls", "explain")
+COMMANDS = ("build", "pack", "put", "ls", "explain", "hash")
 
 
 def help_of(*command: str) -> str:

@@ -12,7 +12,8 @@ import jsonschema
 import pytest
 
 from e2b_upload.errors import Interrupted, UploadError
-from tests.cli.harness import CRASHES, Ended, wait_for
+from tests.cli.cases import api, link
+from tests.cli.harness import CRASHES, KEY, Ended, wait_for
 from tests.docs.links import REPOSITORY
 from tests.support.rawserver import answer, raw_server, silent
 
@@ -50,11 +51,21 @@ def _context(place: Place) -> None:
     (place.path / "ctx/hard").hardlink_to(place.path / "ctx/a")
     (place.path / "odd").mkdir()
     os.mkfifo(place.path / "odd/.dockerignore")
+    (place.path / "special").mkdir()
+    os.mkfifo(place.path / "special/fifo")
 
 
 @pytest.fixture
 def store() -> Iterator[RawServer]:
     with raw_server(answer(200)) as server:
+        yield server
+
+
+@pytest.fixture
+def e2b() -> Iterator[RawServer]:
+    """Serve E2B's API, which has the files of the first COPY already, and a store."""
+    known = api(200, {"templateID": "z9y8x7", "public": False})
+    with raw_server(known, link(present=True), link(), answer(200)) as server:
         yield server
 
 
@@ -80,13 +91,20 @@ def test_it_does_not_allow_everything() -> None:
         "ls ctx --largest 3",
         "ls ctx -x **",
         "explain ctx a node_modules/x.js sub node_modules nowhere link",
+        "build ctx --template t --copy a:/a --copy sub:/b --api-url {api}",
+        "build ctx --template t --copy sub:/b --dry-run --api-url {api}",
+        "hash ctx --copy sub:/app --copy a:/a",
+        "ls ctx --copy sub:/app --largest 2",
+        "ls special --copy .:/app",
+        "explain ctx a node_modules/x.js sub nowhere --copy sub:/app",
         "explain ctx a sub/b -x sub -x !sub/b",
         "explain ctx node_modules/x.js --ignore-file ctx/.dockerignore",
     ],
 )
-def test_a_result(line: str, call: Call, store: RawServer) -> None:
+def test_a_result(line: str, call: Call, store: RawServer, e2b: RawServer) -> None:
     url = f"{store.url}/bucket/key?X-Amz-Signature=x"
-    ended = call(*line.format(url=url).split(), "--json")
+    words = line.format(url=url, api=e2b.url).split()
+    ended = call(*words, "--json", env={"E2B_API_KEY": KEY})
     assert ended.code == 0, ended.err
     STRICT.validate(ended.json)
 
@@ -99,6 +117,8 @@ def test_a_result(line: str, call: Call, store: RawServer) -> None:
         ("put nowhere --url {url}", 2),
         ("ls nowhere", 2),
         ("explain nowhere a", 2),
+        ("hash ctx", 2),
+        ("build ctx --template t --copy a:/a --api-url {url}", 6),
         ("explode", 2),
         ("build odd --dry-run", 3),
         ("pack ctx -o nowhere/ctx.tar.gz", 4),
@@ -111,7 +131,7 @@ def test_a_failure(line: str, code: int, call: Call) -> None:
         taken.bind(("127.0.0.1", 0))
         refusing = f"http://127.0.0.1:{taken.getsockname()[1]}/k"
         words = line.format(url=f"{server.url}/bucket/key", refusing=refusing).split()
-        ended = call(*words, "--json")
+        ended = call(*words, "--json", env={"E2B_API_KEY": KEY})
     assert ended.code == code, ended.err
     STRICT.validate(ended.json)
 
