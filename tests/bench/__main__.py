@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from tests.bench import (
     collect,
+    e2b,
     levels,
     machine,
     memory,
@@ -38,6 +39,7 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[Item]]] = {
     "memory": memory.measure,
     "collect": collect.measure,
     "start": start.measure,
+    "e2b": e2b.measure,
     "scale": scale.measure,
     "levels": levels.measure,
 }
@@ -80,7 +82,7 @@ def main() -> int:
 def alike(scratch: str) -> None:
     """Give every child the same disk to spool on, and the same way to loopback: no proxy."""
     for name in list(os.environ):
-        if name.lower().endswith("_proxy") or name.startswith("E2B_UPLOAD_"):
+        if name.lower().endswith("_proxy") or name.startswith("E2B_"):
             del os.environ[name]
     os.environ["TMPDIR"] = scratch
 

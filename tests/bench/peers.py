@@ -26,6 +26,14 @@ client = SimpleNamespace(_proxy=None, _follow_redirects=False)
 upload_file(client, ".", sys.argv[1], sys.argv[2], [], False, True, None)
 """
 
+# A whole build, but for what E2B's own service does of it.
+_SDK_BUILDS = """
+import sys
+from e2b import Template
+template = Template(file_context_path=sys.argv[1]).from_image("scratch").copy(".", "/app")
+Template.build_in_background(template, sys.argv[2])
+"""
+
 
 @dataclass(frozen=True)
 class Peer:
@@ -82,6 +90,11 @@ def ours_packing(compression: str) -> Peer:
 def sdk_upload(context: str, url: str) -> list[str]:
     """Return the SDK's own packing and PUT of a context."""
     return [sys.executable, "-c", _SDK_UPLOADS, context, url]
+
+
+def sdk_build(context: str, name: str) -> list[str]:
+    """Return the SDK's own build of a template; E2B_API_KEY and E2B_API_URL say where."""
+    return [sys.executable, "-c", _SDK_BUILDS, context, name]
 
 
 def curl(file: str, url: str, authority: str) -> list[str]:

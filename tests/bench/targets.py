@@ -51,5 +51,6 @@ TARGETS = {
     "collect/patterns": Target("200 patterns ÷ none, collecting alone", "≤", 1.5),
     "start/help": Target("--help ÷ a bare Typer program's", "≤", 1.25),
     "start/build-help": Target("build --help ÷ a bare Typer program's --help", "≤", 1.6),
+    "e2b/many": Target("many, a build by the SDK: alone ÷ after e2b-upload", "≥", 2),
     "start/build": Target("build of one small file ÷ import typer, requests", "≤", 1.5),
 }
