@@ -30,7 +30,8 @@ nitpick_ignore_regex = [
         "py:.*",
         r"((asyncio|collections|os|typing)\..*|bool|bytes|float|int|str|IO|Callable|Mapping)",
     ),
-    ("py:.*", "Path|OnEvent|Compression|EntryType|Secrets|Status"),  # aliases, which the page explains
+    # aliases, which the page explains
+    ("py:.*", "Path|OnEvent|Compression|EntryType|Secrets|Status"),
 ]
 
 html_theme = "furo"

@@ -26,12 +26,14 @@ from tests.packaging.dist import copied
 from tests.recipes.conftest import bare, bucket, dependencies, job, wheels
 from tests.recipes.test_pages import PAGES as TYPED_ELSEWHERE
 from tests.recipes.workplace import OBJECT, PROGRAMS, REPOSITORY, names
+from tests.support.e2b import sdk_build, standin
 from tests.support.rawserver import answer, raw_server, tls_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from tests.recipes.workplace import Ran, Workplace
+    from tests.support.e2b import Standin
     from tests.support.seaweed import Seaweed
 
 __all__ = ["bare", "bucket", "dependencies", "job", "wheels"]
@@ -66,7 +68,7 @@ NOT_TYPED: Final = {
 
 SHELL: Final = {"sh", "bash"}
 TYPED: Final = SHELL | {"console", "python"}
-NOT_FOR_TYPING: Final = {"text", "json"}
+NOT_FOR_TYPING: Final = {"text", "json", "yaml"}
 """Blocks in any other language are an error, so that none is overlooked."""
 
 _MARK: Final = "\N{SYMBOL FOR RECORD SEPARATOR} "
@@ -169,13 +171,22 @@ def first_words(text: str) -> list[list[str]]:
 
 
 @pytest.fixture
-def reader(job: Workplace, bucket: Seaweed) -> Workplace:
-    """Give what the pages take for granted: programs, a repository, a context, URLs."""
+def e2b(bucket: Seaweed) -> Iterator[Standin]:
+    """Serve E2B's API, with the template that the pages name."""
+    with standin(bucket) as server:
+        server.add("my-template")
+        yield server
+
+
+@pytest.fixture
+def reader(job: Workplace, bucket: Seaweed, e2b: Standin) -> Workplace:
+    """Give what the pages take for granted: programs, a repository, a context, URLs, a template."""
     needs("basenc", "make", "man")
     for path in ("app/main.py", "config/.env.example", "node_modules/left-pad/index.js"):
         job.write(f"ctx/{path}", "")
     for path in (".env", "config/.env.production"):
         job.write(f"ctx/{path}", "TOKEN=secret\n")
+    job.write("e2b.Dockerfile", "FROM scratch\nCOPY src /app/src\n")
     job.write("../home/.gitconfig", "[user]\nname = nobody\nemail = nobody@localhost\n")
     for command in ("init --quiet", "add ctx", "commit --quiet --message first"):
         ran = job.run("git", *command.split())
@@ -184,7 +195,8 @@ def reader(job: Workplace, bucket: Seaweed) -> Workplace:
     put, get = bucket.presign_put(OBJECT), bucket.presign_get(OBJECT)
     own = {"PATH": f"{PROGRAMS}:{job.env['PATH']}"}
     urls = {"PRESIGNED_PUT_URL": put, "PRESIGNED_GET_URL": get}
-    return replace(job, env=job.env | own | urls)
+    api = {"E2B_API_KEY": e2b.key, "E2B_API_URL": e2b.url}
+    return replace(job, env=job.env | own | urls | api)
 
 
 def needs(*programs: str) -> None:
@@ -210,9 +222,12 @@ def sign_as_the_readme_does(place: Workplace) -> None:
     program.chmod(0o755)
 
 
-def assert_stored(ran: Ran, bucket: Seaweed) -> None:
-    if "uploaded: " in ran.out:
+def assert_stored(ran: Ran, bucket: Seaweed, e2b: Standin, context: Path) -> None:
+    if f"/{OBJECT} in " in ran.out:
         assert "main.py" in names(bucket.get(OBJECT))
+    if "build ./ctx --template" in ran.out:
+        build = sdk_build(e2b, context, [(".", "/app")], name="my-template")
+        assert build.puts == (), "the SDK does not find what was put"
 
 
 def test_what_is_not_typed_stands_on_its_page() -> None:
@@ -250,18 +265,18 @@ PLAIN: Final = [
 
 @pytest.mark.real
 @pytest.mark.parametrize("page", PLAIN)
-def test_a_page(reader: Workplace, bucket: Seaweed, page: str) -> None:
+def test_a_page(reader: Workplace, bucket: Seaweed, e2b: Standin, page: str) -> None:
     env = reader.env
     if page == "docs/reference/library.md":
         env = env | {"E2B_UPLOAD_URL": env["PRESIGNED_PUT_URL"]}
     ran = type_in(replace(reader, env=env), page, typed(page))
-    assert_stored(ran, bucket)
+    assert_stored(ran, bucket, e2b, reader.path / "ctx")
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("page", [README, INSTALL])
 def test_a_page_that_installs(
-    reader: Workplace, job: Workplace, bucket: Seaweed, page: str
+    reader: Workplace, job: Workplace, bucket: Seaweed, e2b: Standin, page: str
 ) -> None:
     """In a clone, and where no other e2b-upload can be found than the one that comes of it."""
     clone(reader.path)
@@ -269,7 +284,7 @@ def test_a_page_that_installs(
     path = f"{reader.path.parent}/programs:{job.env['PATH']}"
     found = [each for each in typed(page) if each[0].section != DEMO]
     ran = type_in(replace(reader, env=reader.env | {"PATH": path}), page, found)
-    assert_stored(ran, bucket)
+    assert_stored(ran, bucket, e2b, reader.path / "ctx")
 
 
 @pytest.mark.real
