@@ -225,7 +225,7 @@ def sign_as_the_readme_does(place: Workplace) -> None:
 def assert_stored(ran: Ran, bucket: Seaweed, e2b: Standin, context: Path) -> None:
     if f"/{OBJECT} in " in ran.out:
         assert "main.py" in names(bucket.get(OBJECT))
-    if "build ./ctx --template" in ran.out:
+    if f"{_MARK}e2b-upload build ./ctx --template" in ran.out:
         build = sdk_build(e2b, context, [(".", "/app")], name="my-template")
         assert build.puts == (), "the SDK does not find what was put"
 
