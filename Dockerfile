@@ -11,7 +11,8 @@ COPY docs/e2b-upload.1 docs/
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 # Without a pip of its own: nothing is installed where it runs.
 RUN python -m venv --without-pip /opt/e2b-upload \
-    && pip --python /opt/e2b-upload install --no-cache-dir --compile /wheels/*.whl
+    && set -- /wheels/*.whl \
+    && pip --python /opt/e2b-upload install --no-cache-dir --compile "${1}[e2b]"
 
 FROM python:${PYTHON}-slim
 LABEL org.opencontainers.image.title="e2b-upload" \

@@ -53,7 +53,7 @@ dist: $(READY) zipapp ## try what is released, as users install it; asks the pac
 # It runs with this very version of Python, on this kind of machine: what it needs is compiled.
 zipapp: $(READY) ## make build/e2b-upload.pyz, one file that runs where this version of Python is
 	rm -rf build/zipapp
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --target build/zipapp .
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --target build/zipapp '.[e2b]'
 	$(BIN)/shiv --reproducible --site-packages build/zipapp --root '~/.cache/e2b-upload' \
 	  --python "/usr/bin/env python$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')" \
 	  --console-script e2b-upload --output-file build/e2b-upload.pyz
