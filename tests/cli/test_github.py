@@ -112,6 +112,9 @@ def test_a_name_is_no_command(name: str, place: Place, call: Call) -> None:
         ("ls", "ctx", "--tree"),
         ("ls", "ctx", "--largest", "9"),
         ("ls", "ctx", "--json"),
+        ("ls", "ctx", "--copy", ".:/a"),
+        ("hash", "ctx", "--copy", f"{name}:/a"),
+        ("explain", "ctx", name, "--copy", ".:/a"),
         ("explain", "ctx", name),
         ("explain", "ctx", name, "--json"),
     ):

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.cli.cases import STORED, api, files_hash, link
-from tests.cli.harness import ARCHIVE_KEYS, COPY_KEYS, KEY, SECRETS, plain
-from tests.support.rawserver import answer, raw_server
+from tests.cli.harness import (
+    ARCHIVE_KEYS,
+    AT_ANY_MOMENT,
+    COPY_KEYS,
+    KEY,
+    PATIENCE,
+    SECRETS,
+    Ended,
+    plain,
+    until,
+)
+from tests.support.rawserver import answer, raw_server, silent, stall_sending
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.cli.conftest import Call
-    from tests.cli.harness import Ended, Place
+    from tests.cli.harness import Place
     from tests.support.rawserver import RawServer
 
 KNOWN = api(200, {"templateID": "z9y8x7", "public": False})
@@ -177,10 +189,34 @@ def test_a_list_of_copies_is_in_the_order_of_a_walk(option: str, place: Place, c
         assert {*shown[4:]} == {"s/a/b-d", "s/a-b/", "s/a-b/c"}
 
 
-def test_a_socket_is_not_listed_a_fifo_is(place: Place, call: Call) -> None:
-    import os
-    import socket
+@pytest.mark.parametrize("command", ["hash ctx --copy .:/x", "ls ctx --copy .:/x", " ".join(BUILD)])
+def test_without_the_extra_it_says_what_to_install(command: str, place: Place) -> None:
+    missing = "import sys\nsys.modules['wcmatch'] = sys.modules['e2b_dockerfile_utils'] = None"
+    with raw_server(KNOWN) as server:
+        ended = place.run(*command.split(), python=missing, env=env(server))
+    assert ended.code == 2
+    assert ended.lines[-1] == "  Install e2b-upload[e2b]."
 
+
+@pytest.mark.parametrize("step", ["asking", "sending"])
+def test_a_signal_ends_it(step: str, place: Place) -> None:
+    place.write("ctx/random", os.urandom(16 << 20))
+    scripts = [silent()] if step == "asking" else [KNOWN, link(), stall_sending()]
+    command = ("build", "ctx", "--template", "t", "--copy", ".:/b", "--json")
+    with (
+        raw_server(*scripts) as server,
+        place.started(*command, env=AT_ANY_MOMENT | env(server)) as process,
+    ):
+        until(lambda: len(server.requests) == len(scripts))
+        process.terminate()
+        out, err = process.communicate(timeout=PATIENCE)
+    ended = Ended(process.returncode, out, err.decode())
+    assert ended.told(143)["message"] == "stopped by SIGTERM"
+    assert not _shown(ended)
+    assert place.left_behind() == []
+
+
+def test_a_socket_is_not_listed_a_fifo_is(place: Place, call: Call) -> None:
     os.mkfifo(place.path / "ctx/fifo")
     with socket.socket(socket.AF_UNIX) as unix:
         unix.bind(os.path.relpath(place.path / "ctx/socket"))
