@@ -48,7 +48,7 @@ LONG = {"scale", "levels"}  # only where they are asked for
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="within two minutes: small contexts")
+    parser.add_argument("--quick", action="store_true", help="within three minutes: small contexts")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
     parser.add_argument(
         "--check", action="store_true", help="fail where a figure misses even half of its target"
