@@ -7,9 +7,9 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY docs/e2b-upload.1 docs/
 COPY e2b_upload e2b_upload/
-COPY docs/e2b-upload.1 docs/
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
-# Without a pip of its own: nothing is installed where it runs.
+# Without a pip of its own: nothing is installed where it runs. What is installed is the wheel.
+# hadolint ignore=DL3013
 RUN python -m venv --without-pip /opt/e2b-upload \
     && set -- /wheels/*.whl \
     && pip --python /opt/e2b-upload install --no-cache-dir --compile "${1}[e2b]"
