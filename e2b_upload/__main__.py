@@ -15,7 +15,7 @@ _STOPPED = (
 def main() -> NoReturn:
     """Run the command line on this process's arguments and streams, and exit."""
     # Importing it takes a tenth of a second, in which a signal can come, too.
-    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
     from e2b_upload.cli import edge  # noqa: PLC0415  (what the above is for)

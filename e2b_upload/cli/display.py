@@ -1,20 +1,25 @@
 """The live display on a terminal: one picture of all steps, which vanishes when they are done.
 
-It redraws itself ten times a second, in a thread of Rich's; who works only notes how far it is.
+A thread draws it anew ten times a second; who works only notes how far it is.
 No row is as wide as the terminal, so that none wraps. The first row is empty: where a terminal that
 becomes narrower breaks the widest row in two, one row of the old picture stays behind above the new
 one, and this is the one that nobody sees.
+
+In the background nothing is drawn: the terminal is the shell's then. Before ^Z stops the process,
+the picture is taken away and the cursor shown.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import signal
+import threading
 import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -23,12 +28,13 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from e2b_upload.cli.progress import Watcher, entries
-from e2b_upload.cli.report import duration, size
+from e2b_upload.cli.report import SIGNALS, duration, size
 from e2b_upload.cli.streams import STDERR
+from e2b_upload.cli.watcher import Watcher, entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from types import FrameType
 
     from rich.console import ConsoleOptions, RenderResult
 
@@ -110,29 +116,86 @@ class Display(Watcher):
             no_color=not report.color,
             soft_wrap=True,  # the words above are the terminal's to wrap: a path stays in one piece
         )
-        self._live = Live(
-            get_renderable=self._frame,
-            console=self._console,
-            refresh_per_second=_FRAMES_A_SECOND,
-            transient=True,
-            redirect_stdout=False,  # it is for what was asked for
-        )
+        self._alone = threading.RLock()
+        self._live: Live | None = None
+        self._drawing = threading.Thread(target=self._keep_drawing, name="display", daemon=True)
+        self._ended = threading.Event()
+        self._suspend: Literal["no", "asked", "ready"] = "no"
 
     def start(self) -> None:
         """Begin to draw; what takes less than a frame is not seen to flash up."""
-        # Words are drawn with a frame below them. Where Rich draws another one meanwhile, neither
-        # takes the other away: it holds its lock to look how high the last one is, no longer.
-        self.report.alone = self._live._lock  # noqa: SLF001
-        self._live.start()
+        # Words are drawn with a frame below them. Where another one is drawn meanwhile, neither
+        # takes the other away: Rich looks how high the last one is, and is alone only for that.
+        self.report.alone = self._alone
+        self._on_suspend = signal.getsignal(signal.SIGTSTP)
+        if self._on_suspend is signal.SIG_DFL:
+            signal.signal(signal.SIGTSTP, self._suspended)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # they are for who works
+        try:
+            with suppress(RuntimeError):  # the system has no thread for it
+                self._drawing.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def stop(self) -> None:
-        """Take the picture away, and leave the cursor as it was."""
+        """Take the picture away, and leave the cursor and ^Z as they were."""
+        self._ended.set()
         try:
-            with suppress(IndexError):  # a signal came while it began
-                self._live.stop()
+            with self._alone:
+                self._take_away()
         finally:
-            self._console.show_cursor()
+            if self._on_suspend is signal.SIG_DFL:
+                signal.signal(signal.SIGTSTP, signal.SIG_DFL)
             self._tell_retry()
+
+    def _keep_drawing(self) -> None:
+        while not self._ended.wait(1 / _FRAMES_A_SECOND):
+            with self._alone:
+                if self._ended.is_set():
+                    return
+                if self._suspend == "asked":
+                    self._take_away()
+                    self._suspend = "ready"
+                    os.kill(os.getpid(), signal.SIGTSTP)
+                elif not _in_front():
+                    self._take_away()
+                elif self._suspend == "no":
+                    self._draw()
+
+    def _draw(self) -> None:
+        if self._live is None:
+            self._live = Live(
+                get_renderable=self._frame,
+                console=self._console,
+                auto_refresh=False,
+                transient=True,
+                redirect_stdout=False,  # it is for what was asked for
+            )
+            self._live.start()
+        self._live.refresh()
+
+    def _take_away(self) -> None:
+        live, self._live = self._live, None
+        if live is not None:
+            try:
+                live.stop()
+            finally:
+                self._console.show_cursor()
+
+    def _suspended(self, signum: int, frame: FrameType | None) -> None:
+        """Stop the process, as ^Z asks, once the picture is gone; at a second ^Z at once.
+
+        A handler runs between any two steps of the main thread, which may be about to say
+        something: it is the thread that draws that takes the picture away.
+        """
+        del frame
+        if self._suspend == "no" and self._drawing.is_alive():
+            self._suspend = "asked"
+            return
+        signal.signal(signum, signal.SIG_DFL)
+        signal.raise_signal(signum)
+        signal.signal(signum, self._suspended)  # it was continued
+        self._suspend = "no"
 
     def started(self, event: Started) -> None:
         """Show a step as going on, from its beginning."""
@@ -251,6 +314,14 @@ class Display(Watcher):
         else:
             figures.append(entries(step.entries))
         return figures
+
+
+def _in_front() -> bool:
+    """Whether the terminal is this process's to draw on, not the shell's."""
+    try:
+        return os.tcgetpgrp(STDERR) == os.getpgrp()
+    except OSError:  # no shell controls jobs from there
+        return True
 
 
 def _fit(parts: list[str], gap: str, width: int) -> str:

@@ -157,17 +157,25 @@ def _last_resort(report: Report) -> Iterator[None]:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)  # as signal.set_wakeup_fd asks for
 
+    def asked(patience: float | None = None) -> int | None:
+        """Return the next signal that asks to stop, 0 at the end, None where none comes."""
+        while select.select([reading], [], [], patience)[0]:
+            if (number := os.read(reading, 1)[0]) in {0, *SIGNALS}:
+                return number
+        return None
+
     def watch() -> None:
-        if not (first := os.read(reading, 1)[0]):
+        if not (first := asked()):
             return
-        if not select.select([reading], [], [], GRACE_SECONDS)[0]:
+        second = asked(GRACE_SECONDS)
+        if second is None:
             # It may be for somebody to read its words that it waits.
             telling = threading.Thread(target=report.failed, args=[Interrupted(first)], daemon=True)
             with suppress(RuntimeError):  # the system has no thread for it
                 telling.start()
                 telling.join(GRACE_SECONDS / 2)
             _end(128 + first)
-        if second := os.read(reading, 1)[0]:
+        if second:
             report.last_word(Interrupted(second), patience=GRACE_SECONDS / 2)
             _end(128 + second)
 

@@ -38,7 +38,7 @@ _KEY = re.compile("e2b_[0-9a-f]{16,}")  # of E2B's
 _SHORTEST_KEY = 8  # characters: what is shorter is no key, and would blot out words
 _DIGITS_SHOWN = 12  # of 64: enough to tell two apart
 # What asks the program to stop.
-SIGNALS = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
 _RED, _YELLOW, _GREEN, _BOLD_END = "\x1b[1;31m", "\x1b[1;33m", "\x1b[1;32m", "\x1b[0m"
 
 

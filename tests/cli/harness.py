@@ -67,6 +67,7 @@ KIND: Final = {
     6: "refused",
     129: "interrupted",
     130: "interrupted",
+    131: "interrupted",
     143: "interrupted",
 }
 
@@ -347,6 +348,10 @@ class Seen:
         while not re.search(expression, "\n".join(self.screen.rows)):
             assert self.read(), f"{expression!r} was never seen: {self.screen.rows}"
         return self.screen.rows
+
+    def type(self, keys: str) -> None:
+        """Press keys."""
+        os.write(self._tty.fileno(), keys.encode())
 
     def resize(self, columns: int) -> None:
         """Make the window as wide."""

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from e2b_upload.cli.report import Report
 from e2b_upload.events import Finished, Heavy, LooksSecret, Weight
 from tests.cli.cases import STORED, xml
 from tests.cli.conftest import Call
-from tests.cli.harness import AT_ANY_MOMENT, LINES, QUERY, Ended, Place, Screen, Seen
+from tests.cli.harness import AT_ANY_MOMENT, LINES, PATIENCE, QUERY, Ended, Place, Screen, Seen
 from tests.support.rawserver import Connection, raw_server, response, silent
 
 COLUMNS = [40, 80, 200]
@@ -34,15 +35,17 @@ class Held:
 
     url: str
     go: threading.Event
+    begun: threading.Event
 
 
 @pytest.fixture
 def held(place: Place) -> Iterator[Held]:
     place.write("ctx/b", os.urandom(ARCHIVE_BYTES))
-    go = threading.Event()
+    go, begun = threading.Event(), threading.Event()
 
     def script(connection: Connection) -> None:
         head = connection.read_head()
+        begun.set()
         size = int(head.lower().partition(b"content-length:")[2].split()[0])
         connection.read_body(HELD_AFTER)
         while not go.is_set():
@@ -52,7 +55,7 @@ def held(place: Place) -> Iterator[Held]:
 
     with raw_server(script) as server:
         try:
-            yield Held(f"{server.url}/bucket/key?{QUERY}", go)
+            yield Held(f"{server.url}/bucket/key?{QUERY}", go, begun)
         finally:
             go.set()
 
@@ -355,6 +358,79 @@ def draw_slowly(*args):
     time.sleep(0.5)
     yield from draw(*args)
 LiveRender.__rich_console__ = draw_slowly"""
+
+
+# A shell that controls jobs.
+
+A_SHELL = "exec setsid -cw bash --noprofile --norc -i"
+PROMPT = "your turn>"
+CTRL_Z = "\x1a"
+
+
+@contextmanager
+def shell(place: Place, url: str) -> Iterator[Seen]:
+    """Watch a shell that a person types into; `"$UPLOAD"` is this project there."""
+    env = {
+        "PS1": PROMPT,
+        "HISTFILE": "",
+        "UPLOAD": f"{sys.executable} -m e2b_upload",
+        "E2B_UPLOAD_URL": url,
+        "INPUTRC": "/dev/null",
+    }
+    with place.seen(sh=A_SHELL, env=env) as seen:
+        seen.until(rf"^{PROMPT}$")
+        yield seen
+        seen.type("exit\n")
+        seen.end()
+
+
+def cursor(seen: Seen) -> str:
+    return "hidden" if seen.screen.cursor.hidden else "shown"
+
+
+def test_a_shell_has_its_terminal_back(place: Place, held: Held) -> None:
+    with shell(place, held.url) as seen:
+        seen.type("$UPLOAD build ctx\n")
+        seen.until(UPLOADING)
+        assert cursor(seen) == "hidden"
+        seen.type(CTRL_Z)
+        rows = seen.until(rf"Stopped.*\n{PROMPT}$")
+        assert cursor(seen) == "shown"
+        assert [row for row in rows if "uploading" in row or row == "^Z"] == []
+        seen.type("echo a line of mine >&2\n")
+        seen.until(rf"\na line of mine\n{PROMPT}$")
+        seen.type("fg\n")
+        rows = seen.until(UPLOADING)
+        assert cursor(seen) == "hidden"
+        assert "a line of mine" in rows
+        held.go.set()
+        rows = seen.until(rf"uploaded: (.|\n)*\n{PROMPT}$")
+        assert cursor(seen) == "shown"
+        assert "a line of mine" in rows
+        assert [row for row in rows if "uploading" in row] == []
+
+
+def test_nothing_is_drawn_in_the_background(place: Place, held: Held) -> None:
+    place.write("ctx/.env", b"A=1")
+    with shell(place, held.url) as seen:
+        seen.type("$UPLOAD build ctx &\n")
+        seen.until("warning: .env looks like a credential")  # what must not be missed
+        assert held.begun.wait(PATIENCE)
+        seen.type("echo a line of mine >&2\n")
+        seen.until(rf"\na line of mine\n{PROMPT}$")
+        assert "counted" not in seen.text
+        assert cursor(seen) == "shown"
+        seen.type("fg\n")
+        assert "a line of mine" in seen.until(UPLOADING)
+        seen.type(CTRL_Z)
+        seen.until(rf"Stopped.*\n{PROMPT}$")
+        before = seen.text.count("uploading")
+        seen.type("bg\n")
+        seen.until(rf"bg\n{PROMPT}$")
+        held.go.set()
+        seen.until("uploaded: ")
+        assert seen.text.count("uploading") == before
+        assert cursor(seen) == "shown"
 
 
 def test_what_is_told_and_a_frame_do_not_come_between_each_other(place: Place) -> None:

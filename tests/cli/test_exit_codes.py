@@ -7,7 +7,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from signal import SIGHUP, SIGINT, SIGTERM
+from signal import SIGHUP, SIGINT, SIGQUIT, SIGTERM
 
 import pytest
 
@@ -134,7 +134,9 @@ def busy(step: str, place: Place, *args: str) -> Iterator[subprocess.Popen[bytes
         yield process
 
 
-@pytest.mark.parametrize("signum", [SIGINT, SIGTERM, SIGHUP], ids=lambda signum: signum.name)
+@pytest.mark.parametrize(
+    "signum", [SIGINT, SIGTERM, SIGHUP, SIGQUIT], ids=lambda signum: signum.name
+)
 @pytest.mark.parametrize("step", ["packing", "sending", "waiting"])
 def test_a_signal_ends_it_with_128_and_its_number(
     step: str, signum: signal.Signals, place: Place

@@ -33,7 +33,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_it_ends_all_the_same(signum: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -48,7 +48,7 @@ def test_it_ends_all_the_same(signum: signal.Signals) -> None:
     assert f"stopped by {signum.name}" in err
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 @pytest.mark.parametrize("as_json", [True, False], ids=["json", "plain"])
 def test_a_signal_before_the_program_is_imported(
     signum: signal.Signals, *, as_json: bool, tmp_path: Path
@@ -82,7 +82,7 @@ def test_a_signal_before_the_program_is_imported(
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_a_signal_ends_it_though_nobody_reads_what_it_says(
     signum: signal.Signals, stream: str, tmp_path: Path
 ) -> None:
