@@ -560,7 +560,9 @@ def receipt_of(sent: Sent, archive: Archive, packed: Seconds | None = None) -> R
     )
 
 
-class _Packed(NamedTuple):
+class Packed(NamedTuple):
+    """An archive on the spool, and how long it took."""
+
     spool: Spool
     archive: Archive
     seconds: Seconds
@@ -583,7 +585,7 @@ def _packed(
     secrets: Secrets = "warn",
     warn_size: int | None = None,
     on_event: OnEvent = ignore_events,
-) -> Iterator[_Packed]:
+) -> Iterator[Packed]:
     """Pack, keep the archive where it is wanted, and free the spool whatever happens."""
     start = time.monotonic()
     root = Root(context, follow_symlinks=follow_symlinks)
@@ -618,7 +620,7 @@ def _packed(
         elif output is not None:
             spool.copy_to(output)
         packed = time.monotonic()
-        yield _Packed(spool, archive, Seconds(collect=collected - start, pack=packed - collected))
+        yield Packed(spool, archive, Seconds(collect=collected - start, pack=packed - collected))
 
 
 def _file_to_keep(output: Path | IO[bytes] | None) -> str | None:

@@ -1,12 +1,17 @@
-"""What a template of E2B's copies: hash → ask → pack → put, one COPY after the other.
+"""What a template of E2B's copies: hash → ask → pack → put, for several COPYs at once.
 
 Where the files of a COPY are stored already, nothing is packed. A later build by E2B's SDK finds
 what was put here under the same hash, and uploads nothing.
+
+One COPY at a time is hashed or packed, which takes all the cores there are and the disk; meanwhile
+others wait for E2B's API and the store, which answer each the sooner for being asked together.
 """
 
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
@@ -19,15 +24,18 @@ from e2b_upload.context.problems import Problem
 from e2b_upload.context.root import Root
 from e2b_upload.context.secrets import guard
 from e2b_upload.e2b.files_hash import FilesHash, calculate, read_ignore_patterns, select
+from e2b_upload.e2b.merge import Merged
 from e2b_upload.errors import RefusedError, SourceError, UsageError, printable
 from e2b_upload.events import Finished, Progress, Started, ignore_events
-from e2b_upload.pipeline import Receipt, Seconds, Target, receipt_of, whole
+from e2b_upload.pipeline import Packed, Receipt, Seconds, Target, receipt_of, whole
+from e2b_upload.transfer.deadline import AbandonedError
 from e2b_upload.transfer.headers import checked_headers
 from e2b_upload.transfer.retry import CONNECT_TIMEOUT, RETRIES, STALL_TIMEOUT, Patience
 from e2b_upload.transfer.url import parse
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
     from typing import Unpack
 
     from e2b_upload.archive.deflate import Compression
@@ -43,6 +51,7 @@ if TYPE_CHECKING:
 Status: TypeAlias = Literal["present", "uploaded", "dry-run"]
 
 _NOT_FOUND = 404
+_AT_ONCE = 4  # COPYs on their way: as many archives may be on the disk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +165,7 @@ def build_template(
         raise UsageError(
             "there is nothing to copy into the template", hint="Name it, such as .:/app."
         )
-    return _Building(context, template, api_key, **options).build(copies)
+    return _Building(context, template, copies, api_key, **options).build()
 
 
 def files_hash(
@@ -300,6 +309,7 @@ class _Building:
         self,
         context: Path,
         template: str,
+        copies: Sequence[Copy],
         api_key: str | None,
         *,
         api_url: str | None = None,
@@ -334,14 +344,23 @@ class _Building:
         )
         self._headers = checked_headers(headers or {})
         self._max_size = max_size
-        self._on_event = on_event
+        self._copies = copies
+        self._distinct = list(dict.fromkeys(copies))
+        self._cancelled = threading.Event()
+        self._merged = Merged(len(self._distinct), on_event, self._cancelled)
+        self._machine = threading.Lock()  # held by who hashes or packs
         self._force, self._dry_run = force, dry_run
         self._compression, self._threads, self._mtime = compression, threads, mtime
         self._spool_dir, self._secrets = spool_dir, secrets
         from e2b_upload.e2b.api import Api  # noqa: PLC0415  (to hash needs no network)
 
         self._api = Api(
-            api_key, url=api_url, domain=domain, patience=self._patience, on_event=on_event
+            api_key,
+            url=api_url,
+            domain=domain,
+            patience=self._patience,
+            on_event=self._merged.tell,
+            cancelled=self._cancelled,
         )
         self._root = Root(context, follow_symlinks=follow_symlinks)
         self._patterns = read_ignore_patterns(self._root, exclude)
@@ -355,31 +374,48 @@ class _Building:
                 return None
             raise
 
-    def build(self, copies: Sequence[Copy]) -> TemplateReceipt:
-        """Bring each COPY where it belongs."""
-        receipts: dict[Copy, CopyReceipt] = {}
-        for copy in copies:
-            if copy not in receipts:
-                receipts[copy] = self._bring(copy)
+    def build(self) -> TemplateReceipt:
+        """Bring each COPY where it belongs.
+
+        Where one fails the others are given up, and the error of the first of them is raised.
+        """
+        pool = ThreadPoolExecutor(min(len(self._distinct), _AT_ONCE), thread_name_prefix="copy")
+        brought: list[Future[CopyReceipt]] = []
+        try:
+            for number, copy in enumerate(self._distinct):
+                brought.append(pool.submit(self._bring, copy, number))
+            wait(brought, return_when=FIRST_EXCEPTION)
+        finally:  # all is freed before anybody hears of it
+            self._cancelled.set()
+            pool.shutdown(cancel_futures=True)
+        _raise_first(brought)
+        receipts = {receipt.copy: receipt for receipt in (each.result() for each in brought)}
         return TemplateReceipt(
-            template_id=self._template_id, copies=tuple(receipts[copy] for copy in copies)
+            template_id=self._template_id, copies=tuple(receipts[copy] for copy in self._copies)
         )
 
-    def _bring(self, copy: Copy) -> CopyReceipt:
-        start = time.monotonic()
-        hashed, content = _hash(self._root, copy, self._patterns, self._on_event)
-        took = time.monotonic() - start
+    def _bring(self, copy: Copy, number: int) -> CopyReceipt:
+        on_event = self._merged.of(number)
+        with self._machine:
+            start = time.monotonic()
+            hashed, content = _hash(self._root, copy, self._patterns, on_event)
+            took = time.monotonic() - start
         link = self._link(hashed)
         if link is not None and not self._is_wanted(link):
+            self._merged.skip(number, ["pack", "put"])
             return CopyReceipt(copy=copy, files_hash=hashed, status="present")
         with Spool(self._spool_dir) as spool:
-            start = time.monotonic()
-            archive = self._pack(copy, hashed, content, spool)
-            seconds = Seconds(collect=took, pack=time.monotonic() - start)
+            with self._machine:
+                start = time.monotonic()
+                archive = self._pack(copy, hashed, content, spool, on_event)
+                seconds = Seconds(collect=took, pack=time.monotonic() - start)
             if self._dry_run or link is None:
                 receipt = Receipt(archive=archive, seconds=seconds)
                 return CopyReceipt(copy=copy, files_hash=hashed, status="dry-run", receipt=receipt)
-            sent = self._put(spool, archive, hashed, link, seconds)
+            packed = Packed(spool, archive, seconds)
+            sent = self._put(packed, hashed, link, on_event)
+        if sent is None:
+            self._merged.skip(number, ["put"])
         status: Status = "uploaded" if sent else "present"
         return CopyReceipt(copy=copy, files_hash=hashed, status=status, receipt=sent)
 
@@ -391,20 +427,22 @@ class _Building:
     def _is_wanted(self, link: Link) -> bool:
         return link.url is not None and (self._force or not link.present)
 
-    def _pack(self, copy: Copy, hashed: str, content: int, spool: Spool) -> Archive:
+    def _pack(
+        self, copy: Copy, hashed: str, content: int, spool: Spool, on_event: OnEvent
+    ) -> Archive:
         """Pack what a COPY takes, and make sure that it is what was hashed."""
         again = FilesHash(copy)
-        self._on_event(Started(step="pack", total=content, target=printable(copy.src)))
+        on_event(Started(step="pack", total=content, target=printable(copy.src)))
         found = select(self._root, copy, self._patterns)
         archive = pack_entries(
-            guard(found, self._root, self._secrets, on_event=self._on_event),
+            guard(found, self._root, self._secrets, on_event=on_event),
             self._root,
             spool,
             compression=self._compression,
             threads=self._threads,
             mtime=self._mtime,
             hashing=again,
-            on_event=self._on_event,
+            on_event=on_event,
         )
         if again.hexdigest() != hashed:
             # Stored under a hash that is not theirs, they would be in every later build.
@@ -414,41 +452,39 @@ class _Building:
             )
         return archive
 
-    def _put(
-        self, spool: Spool, archive: Archive, hashed: str, link: Link, seconds: Seconds
-    ) -> Receipt | None:
+    def _put(self, packed: Packed, hashed: str, link: Link, on_event: OnEvent) -> Receipt | None:
         """PUT an archive, to a fresh link if the first expired; None where there is no need now."""
-        target = self._target(link)
+        target = self._target(link, on_event)
         with suppress(_ExpiredError):
-            return self._put_to(target, spool, archive, seconds)
+            return self._put_to(target, packed)
         fresh = self._link(hashed)
         if fresh is None or not self._is_wanted(fresh):
             return None
-        return self._put_to(self._target(fresh), spool, archive, seconds, again=True)
+        return self._put_to(self._target(fresh, on_event), packed, again=True)
 
-    def _put_to(
-        self,
-        target: Target,
-        spool: Spool,
-        archive: Archive,
-        seconds: Seconds,
-        *,
-        again: bool = False,
-    ) -> Receipt:
+    def _put_to(self, target: Target, packed: Packed, *, again: bool = False) -> Receipt:
         try:
             target.check()
-            sent = target.put(spool.fileno(), lambda: archive, hashed=True)
+            sent = target.put(packed.spool.fileno(), lambda: packed.archive, hashed=True)
         except RefusedError as error:
             expired = target.is_expired() or "expired" in error.message.lower()
             if expired and not again:
                 raise _ExpiredError from error
             raise
-        return receipt_of(sent, archive, seconds)
+        return receipt_of(sent, packed.archive, packed.seconds)
 
-    def _target(self, link: Link) -> Target:
+    def _target(self, link: Link, on_event: OnEvent) -> Target:
         headers = checked_headers({**self._headers, **link.headers})
         url = parse(link.url or "", headers)
-        return Target(url, headers, self._patience, self._max_size, self._on_event, None)
+        return Target(url, headers, self._patience, self._max_size, on_event, self._cancelled)
+
+
+def _raise_first(brought: Sequence[Future[CopyReceipt]]) -> None:
+    """Raise what the first that failed came to, which is not that it was given up."""
+    failures = [each.exception() for each in brought if each.done() and not each.cancelled()]
+    for failure in failures:
+        if failure is not None and not isinstance(failure, AbandonedError):
+            raise failure
 
 
 class _ExpiredError(Exception):

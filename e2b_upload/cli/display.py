@@ -55,6 +55,7 @@ _WORDS: dict[Step, tuple[str, str, str]] = {
     "pack": ("pack", "packing", "packed"),
     "put": ("upload", "uploading", "uploaded"),
 }
+_ASKING = "asking"
 _WORD = max(len(word) for words in _WORDS.values() for word in words)
 _SPINNER, _ASCII_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
 _DONE, _ASCII_DONE = "✓", "+"
@@ -201,10 +202,10 @@ class Display(Watcher):
         """Show a step as going on, from its beginning."""
         self._tell_retry()
         self._target = event.target
-        if event.step == "hash":  # one COPY after the other goes all the way
-            self._steps = dict.fromkeys(self._steps, _Step())
-        step = self._steps[event.step] = _Step(started=True, total=event.total)
-        step.samples.append((time.monotonic(), 0))  # what comes before the first frame counts, too
+        step = self._steps[event.step]
+        step.started, step.total, step.finished = True, event.total, None
+        if not step.samples:  # what comes before the first frame counts, too
+            step.samples.append((time.monotonic(), step.done))
 
     def moved(self, event: Progress) -> None:
         """Note how far a step is."""
@@ -259,6 +260,18 @@ class Display(Watcher):
                 margin, (mark, style), " ", (word.ljust(_WORD), word_style), gap, body
             )
 
+        def waiting(word: str, retry: Retrying) -> Iterator[Text]:
+            seconds = math.ceil(max(self._until - now, 0))
+            wait = f"in {_clock(seconds)}" if seconds >= _MINUTE else f"in {seconds} s"
+            told = f"{self._attempt} {wait}"
+            told = told if len(told) <= beside else wait
+            yield row(_WAITING, "bold yellow", word, told, "bold")
+            reason = retry.reason.replace(f" to {self._target}", "")  # there is no room for it
+            lines = Text(_showable(reason, console.encoding)).wrap(console, width - len(indent))
+            for line in lines[:_ROWS_OF_REASON]:
+                yield Text(indent) + line
+
+        retry = self._retry
         for name, step in steps:
             to_do, doing, done = _WORDS[name]
             found = [size(step.done).rjust(9), entries(step.entries).rjust(count)]
@@ -274,17 +287,9 @@ class Display(Watcher):
                 yield row(mark, "green", done, _fit([*found, took], gap, beside))
             elif step.total is None:
                 yield row(spinning, "cyan", doing, _fit(found, gap, beside), "bold")
-            elif retry := self._retry:
-                seconds = math.ceil(max(self._until - now, 0))
-                wait = f"in {_clock(seconds)}" if seconds >= _MINUTE else f"in {seconds} s"
-                told = f"{self._attempt} {wait}"
-                yield row(
-                    _WAITING, "bold yellow", doing, told if len(told) <= beside else wait, "bold"
-                )
-                reason = retry.reason.replace(f" to {self._target}", "")  # there is no room for it
-                lines = Text(_showable(reason, console.encoding)).wrap(console, width - len(indent))
-                for line in lines[:_ROWS_OF_REASON]:
-                    yield Text(indent) + line
+            elif name == "put" and retry is not None:
+                yield from waiting(doing, retry)
+                retry = None
             else:
                 percent = 100 * min(step.done, step.total) // step.total if step.total else 100
                 bar = Text()
@@ -298,6 +303,8 @@ class Display(Watcher):
                     bar.pad_right(length - bar.cell_len + 2)
                 yield row(spinning, "cyan", doing, bar.append(f"{percent:3d}%"), "bold")
                 yield Text(indent + _fit(self._figures(step, name, now), gap, width - len(indent)))
+        if retry is not None:  # not of an upload: E2B is asked
+            yield from waiting(_ASKING, retry)
 
     def _figures(self, step: _Step, name: Step, now: float) -> list[str]:
         """Return what is known of a step that is going on, the most important first."""

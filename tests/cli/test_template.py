@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import signal
 import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.cases import STORED, api, files_hash, link
+from tests.cli.cases import api, files_hash, link, link_or_store
 from tests.cli.harness import (
     ARCHIVE_KEYS,
     AT_ANY_MOMENT,
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Call
     from tests.cli.harness import Place
-    from tests.support.rawserver import RawServer
+    from tests.support.rawserver import RawServer, Script
 
 KNOWN = api(200, {"templateID": "z9y8x7", "public": False})
 BUILD = ("build", "ctx", "--template", "t", "--copy", "a:/a", "--copy", ".:/b")
@@ -38,7 +40,8 @@ BUILD = ("build", "ctx", "--template", "t", "--copy", "a:/a", "--copy", ".:/b")
 @pytest.fixture
 def server() -> Iterator[RawServer]:
     """Serve E2B's API and a store: the first COPY is there, the second is not."""
-    with raw_server(KNOWN, link(present=True), link(headers={"X-Signed": "yes"}), STORED) as server:
+    script = link_or_store({files_hash()}, headers={"X-Signed": "yes"})
+    with raw_server(KNOWN, script) as server:
         yield server
 
 
@@ -92,17 +95,31 @@ def test_more_lines(server: RawServer, call: Call) -> None:
 
 def test_each_step_has_its_lines(server: RawServer, call: Call) -> None:
     lines = call(*BUILD, "--progress", "plain", env=env(server)).lines
-    assert [line.split()[0] for line in lines] == [
-        *("hashing", "hashed"),
-        *("hashing", "hashed", "packing", "packed", "uploading"),
-        *("present:", "uploaded:"),
-    ]
+    *steps, there, put = (line.split()[0] for line in lines)
+    # Both are on their way at once: when all are packed is told by whoever comes last.
+    assert sorted(steps) == ["hashed", "hashing", "hashing", "packed", "packing", "uploading"]
+    assert (there, put) == ("present:", "uploaded:")
 
 
 def test_a_display_shows_each_copy_and_goes(server: RawServer, place: Place) -> None:
     ended = place.on_terminal(*BUILD, env=env(server))
     assert ended.code == 0, ended.err
     assert "uploaded: .:/b" in plain(ended.err)
+
+
+@pytest.mark.parametrize("known", [[], [KNOWN]], ids=["the template", "a link"])
+def test_a_display_shows_that_e2b_is_asked_again(known: list[Script], place: Place) -> None:
+    busy = answer(503, headers={"Retry-After": "90"})
+    with raw_server(*known, busy) as server:
+        more = env(server, E2B_UPLOAD_RETRIES="2", **AT_ANY_MOMENT)
+        with place.seen(*BUILD, env=more) as seen:
+            rows = seen.until(r"! asking +attempt 2 of 3 in 1:[0-2]\d\n.*cannot answer now")
+            assert rows[-2].strip().startswith("! asking")
+            assert re.search("upload$", rows[-3])
+            seen.process.send_signal(signal.SIGINT)
+            ended = seen.end()
+    assert ended.code == 130
+    assert not [row for row in seen.screen.rows if "asking" in row]
 
 
 def test_the_key_goes_to_the_api_alone(server: RawServer, call: Call) -> None:
