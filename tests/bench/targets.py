@@ -60,5 +60,6 @@ TARGETS = {
     "start/help": Target("--help ÷ a bare Typer program's", "≤", 1.25),
     "start/build-help": Target("build --help ÷ a bare Typer program's --help", "≤", 1.6),
     "e2b/many": Target("many, a build by the SDK: alone ÷ after e2b-upload", "≥", 2),
+    "e2b/several": Target("6 COPYs, a far store: one after the other ÷ at once", "≥", 1.3),
     "start/build": Target("build of one small file ÷ import typer, requests", "≤", 1.5),
 }

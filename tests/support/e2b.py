@@ -155,6 +155,8 @@ class Standin:
         link_seconds: how long a link is good for, from the next one on.
         link_headers: what must be sent with a PUT, from the next link on; they are signed. Such as
             `Content-Type`.
+        far: seconds until each answer, the store's as well, sets out.
+        speed: bytes a second that the store takes of each connection, or None for as many as come.
         knows_ids: whether a template is also looked up by its id, as E2B's own service does.
     """
 
@@ -164,6 +166,8 @@ class Standin:
         self.puts: list[Put] = []
         self.link_seconds = LINK_SECONDS
         self.link_headers: dict[str, str] = {}
+        self.far = 0.0
+        self.speed: float | None = None
         self.knows_ids = True
         self.failures: list[BaseException] = []
         self.over = threading.Event()
@@ -402,7 +406,7 @@ class _ApiHandler(_Handler):
         of = self.server.of
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         reply = of.answer(self.command, self.path, self.lower_headers(), body)
-        of.over.wait(reply.delay)
+        of.over.wait(reply.delay + of.far)
         content = reply.content
         headers = dict(reply.headers)
         if not isinstance(content, bytes):
@@ -431,6 +435,8 @@ class _StoreHandler(_Handler):
                 left -= len(piece)
                 with suppress(ConnectionError):  # the store may refuse early
                     store.send(piece)
+                if of.speed is not None:
+                    of.over.wait(len(piece) / of.speed)
             answer = store.getresponse()
             body = answer.read()
         finally:
@@ -441,6 +447,7 @@ class _StoreHandler(_Handler):
         headers = {
             name: value for name, value in answer.getheaders() if name.lower() not in dropped
         }
+        of.over.wait(of.far)
         self.reply(answer.status, body, headers)
 
 
