@@ -152,17 +152,24 @@ def _install(ctx: typer.Context, shell: Shell | None) -> None:
 
 def _places(shell: Shell) -> tuple[Path, Path | None]:
     """Return where to keep the lines, and what the shell reads when it starts."""
-    home = Path.home()
+    home = Path(os.environ.get("HOME", os.path.expanduser("~")))
     config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
-    if shell == "fish":  # finds them by the command's name
-        return config / "fish/completions/e2b-upload.fish", None
     data = Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share")
     starts = {
         "bash": home / ".bashrc",
         "zsh": Path(os.environ.get("ZDOTDIR") or home) / ".zshrc",
         "powershell": config / "powershell/profile.ps1",
     }
-    return data / f"e2b-upload/completion.{_SUFFIXES[shell]}", starts[shell]
+    file, start = data / f"e2b-upload/completion.{_SUFFIXES[shell]}", starts.get(shell)
+    if shell == "fish":  # finds them by the command's name
+        file = config / "fish/completions/e2b-upload.fish"
+    for path in (file, start or file):
+        if not path.is_absolute() or {"\n", "\r"} & {*str(path)}:
+            raise UsageError(
+                f"{printable(str(path))} is no absolute path on one line",
+                hint=f"Set HOME, or use {SHOW} {shell}.",
+            )
+    return file, start
 
 
 def _quoted(shell: Shell, file: Path) -> str:

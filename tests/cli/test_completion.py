@@ -217,6 +217,34 @@ def test_installing_where_nothing_can_be_written(place: Place, call: Call) -> No
     assert f"{SHOW} bash" in ended.err
 
 
+@pytest.mark.parametrize(
+    "home",
+    [None, "", ".", "two\nlines", "two\rlines"],
+    ids=["none", "empty", "relative", "two lines", "carriage return"],
+)
+@pytest.mark.parametrize("shell", SHELLS)
+def test_installing_needs_a_home(shell: str, home: str | None, place: Place) -> None:
+    if home and home != ".":
+        home = str(place.path / home)
+    # A user whom the system does not know, as in a container.
+    python = "import os, pwd\npwd.getpwuid = {}.__getitem__"
+    if home is None:
+        python += "\ndel os.environ['HOME']"
+    before = sorted(place.path.rglob("*"))
+    ended = place.run(INSTALL, shell, python=python, env={"HOME": home or ""})
+    assert ended.code == 2, ended.err
+    assert "no absolute path on one line" in ended.err
+    assert "Set HOME" in ended.err
+    assert f"{SHOW} {shell}" in ended.err
+    assert sorted(place.path.rglob("*")) == before
+
+
+def test_installing_needs_no_home_where_all_places_are_named(place: Place, call: Call) -> None:
+    config = place.path / "config"
+    assert call(INSTALL, "fish", env={"HOME": "", "XDG_CONFIG_HOME": str(config)}).code == 0
+    assert (config / "fish/completions/e2b-upload.fish").is_file()
+
+
 def there(shell: str) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
