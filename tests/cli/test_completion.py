@@ -245,6 +245,76 @@ def test_installing_needs_no_home_where_all_places_are_named(place: Place, call:
     assert (config / "fish/completions/e2b-upload.fish").is_file()
 
 
+@pytest.mark.parametrize("folder", ["a\x0cb", "a\u2028b", "a'b", "a\udcffb"], ids=ascii)
+def test_installing_twice_adds_one_line_whatever_the_name(
+    folder: str, place: Place, home: Path, call: Call
+) -> None:
+    there("bash")
+    data = {"XDG_DATA_HOME": str(place.path / folder)}
+    assert call(INSTALL, "bash", env=data).code == 0
+    once = (home / ".bashrc").read_bytes()
+    assert call(INSTALL, "bash", env=data).code == 0
+    assert (home / ".bashrc").read_bytes() == once
+    asking = ["bash", "-c", ". .bashrc; complete -p e2b-upload"]
+    assert subprocess.run(asking, cwd=home, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", [LINES["bash"], ".bashrc"])
+@pytest.mark.parametrize("kind", ["a FIFO", "a folder", "a device"])
+def test_installing_where_there_is_no_regular_file(name: str, kind: str, place: Place) -> None:
+    path = place.path / "home" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "a FIFO":
+        os.mkfifo(path)
+    elif kind == "a folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/null")
+    ended = place.run(INSTALL, "bash")
+    assert ended.code == 4
+    why = "Is a directory" if kind == "a folder" else "it is no regular file"
+    assert f"{path} cannot be written: {why}\n" in ended.err
+    assert f"{SHOW} bash" in ended.err
+
+
+LARGEST: Final = 1 << 20
+"""Bytes: room enough for what measures coverage."""
+
+FULL: Final = f"import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({LARGEST}, {LARGEST}))"
+
+
+@pytest.mark.parametrize("end", ["\n", ""], ids=["a whole line", "a line without end"])
+def test_half_a_line_is_not_left_where_the_disk_is_full(end: str, place: Place, home: Path) -> None:
+    text = b"#" * (LARGEST - 9) + end.encode()
+    place.write("home/.bashrc", text)
+    ended = place.run(INSTALL, "bash", python=FULL)
+    assert ended.code == 4
+    assert f"{home / '.bashrc'} cannot be written: File too large\n" in ended.err
+    assert (home / ".bashrc").read_bytes() == text
+
+
+def test_half_a_script_is_not_left_where_the_disk_is_full(place: Place, call: Call) -> None:
+    assert call(INSTALL, "bash").code == 0
+    size = len(call(SHOW, "bash").out) // 2
+    # Not for the whole process: its coverage is kept, too.
+    halved = f"""
+import os
+from e2b_upload.cli import completion
+class Disk:
+    def __getattr__(self, name):
+        return getattr(os, name)
+    def write(self, descriptor, data):
+        if len(data) <= {size}:
+            raise OSError(28, os.strerror(28))
+        return os.write(descriptor, data[:-{size}])
+completion.os = Disk()"""
+    ended = place.run(INSTALL, "bash", python=halved)
+    assert ended.code == 4
+    lines = place.path / "home" / LINES["bash"]
+    assert f"{lines} cannot be written: No space left on device\n" in ended.err
+    assert lines.read_bytes() == b""  # which a shell reads without complaint
+
+
 def there(shell: str) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
