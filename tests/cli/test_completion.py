@@ -1,6 +1,7 @@
 """Completion: what the program answers, and what real shells make of it on a terminal."""
 
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -327,12 +328,15 @@ class Typist:
     place: Place
     home: Path
 
-    def types(self, shell: str, keys: str) -> list[str]:
-        """Return the arguments that a command has been given when all is typed."""
+    def types(self, shell: str, keys: str, program: str = "bin/e2b-upload") -> list[str]:
+        """Return the arguments that a command has been given when all is typed.
+
+        Whatever is typed, no shell complains of it.
+        """
         typed = self.place.path / "typed"
         # In place of the program: it answers when it is asked, and tells what it was called with.
         self.place.write(
-            "bin/e2b-upload",
+            program,
             f"""#!/bin/sh
             [ -z "${{{ASKED}+set}}" ] || exec '{sys.executable}' -m e2b_upload
             printf '%s\\0' "$@" >'{typed}.part' && mv '{typed}.part' '{typed}'
@@ -360,10 +364,13 @@ class Typist:
                     if select.select([screen], [], [], 0.05)[0]:
                         seen += screen.read(1 << 16)
                     if keys and PROMPT.encode() in seen:
-                        os.write(screen.fileno(), f"e2b-upload {keys}\r".encode())
+                        os.write(screen.fileno(), f"{keys}\r".encode())
                         keys = ""
             finally:
                 process.kill()
+        assert not re.search(rb"(?i)no such file|not found|unknown command|substitution", seen), (
+            seen
+        )
         return typed.read_bytes().decode().split("\0")[:-1]
 
 
@@ -405,7 +412,39 @@ def test_a_shell_completes(
 ) -> None:
     there(shell)
     assert call(INSTALL, shell).code == 0
-    assert [word.rstrip("/") for word in typist.types(shell, keys)] == words
+    assert [word.rstrip("/") for word in typist.types(shell, f"e2b-upload {keys}")] == words
+
+
+@pytest.mark.parametrize("folder", ["~", "$HOME", "${HOME}"])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.real
+def test_a_program_by_a_path_that_the_shell_expands(
+    shell: str, folder: str, typist: Typist, call: Call
+) -> None:
+    there(shell)
+    assert call(INSTALL, shell).code == 0
+    if shell == "fish":  # it reads its lines when one is in its path, too
+        typist.place.write("bin/e2b-upload", b"").chmod(0o755)
+        folder = folder.replace("${HOME}", "{$HOME}")
+    keys = f"{folder}/venv/bin/e2b-upload put --retr\t1 arch\t"
+    words = typist.types(shell, keys, "home/venv/bin/e2b-upload")
+    assert words == ["put", "--retries", "1", ARCHIVE]
+
+
+@pytest.mark.parametrize(
+    "folder", ["$(touch ran)", "`touch ran`", "(touch ran)", "~unknown", "$NONE"]
+)
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.real
+def test_a_key_runs_nothing_that_is_typed(
+    shell: str, folder: str, typist: Typist, call: Call
+) -> None:
+    there(shell)
+    assert call(INSTALL, shell).code == 0
+    erase = "\x15"
+    keys = f"{folder}/e2b-upload put --retr\t{erase}e2b-upload put --retr\t1"
+    assert typist.types(shell, keys) == ["put", "--retries", "1"]
+    assert not (typist.place.path / "ran").exists()
 
 
 @pytest.mark.real
@@ -414,4 +453,5 @@ def test_zsh_finds_it_in_its_own_path(typist: Typist, call: Call, place: Place) 
     place.write("home/functions/_e2b-upload", call(SHOW, "zsh").out)
     found = "\nfpath+=(~/functions); autoload -Uz compinit; compinit -i\n"
     place.write("home/.zshrc", (STARTS["zsh"][1] + found).encode())
-    assert typist.types("zsh", "put --retr\t1 arch\t") == ["put", "--retries", "1", ARCHIVE]
+    keys = "e2b-upload put --retr\t1 arch\t"
+    assert typist.types("zsh", keys) == ["put", "--retries", "1", ARCHIVE]
