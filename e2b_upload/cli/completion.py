@@ -10,8 +10,10 @@ and that twice a key in fish; it names no shell but the one that it finds itself
 does nothing; and for PowerShell it lifts the user's execution policy.
 """
 
+import errno
 import os
 import shlex
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
@@ -133,14 +135,15 @@ def _install(ctx: typer.Context, shell: Shell | None) -> None:
     if shell is None:
         return
     file, start = _places(shell)
+    where = file
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(lines_for(shell), encoding="utf-8")
+        _write(where, lines_for(shell).encode())
         if start is not None:
-            _append(start, f". {_quoted(shell, file)}\n")
+            where = start
+            _write(where, os.fsencode(f". {_quoted(shell, file)}\n"), more=True)
     except OSError as error:
         raise SpoolError(
-            f"{printable(str(error.filename or file))} cannot be written: {error.strerror}",
+            f"{printable(str(error.filename or where))} cannot be written: {error.strerror}",
             hint=f"Place it yourself: {SHOW} {shell} prints it.",
         ) from error
     ctx.obj.line(f"completion for {shell} is in {printable(str(file))}")
@@ -152,17 +155,24 @@ def _install(ctx: typer.Context, shell: Shell | None) -> None:
 
 def _places(shell: Shell) -> tuple[Path, Path | None]:
     """Return where to keep the lines, and what the shell reads when it starts."""
-    home = Path.home()
+    home = Path(os.environ.get("HOME", os.path.expanduser("~")))
     config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
-    if shell == "fish":  # finds them by the command's name
-        return config / "fish/completions/e2b-upload.fish", None
     data = Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share")
     starts = {
         "bash": home / ".bashrc",
         "zsh": Path(os.environ.get("ZDOTDIR") or home) / ".zshrc",
         "powershell": config / "powershell/profile.ps1",
     }
-    return data / f"e2b-upload/completion.{_SUFFIXES[shell]}", starts[shell]
+    file, start = data / f"e2b-upload/completion.{_SUFFIXES[shell]}", starts.get(shell)
+    if shell == "fish":  # finds them by the command's name
+        file = config / "fish/completions/e2b-upload.fish"
+    for path in (file, start or file):
+        if not path.is_absolute() or {"\n", "\r"} & {*str(path)}:
+            raise UsageError(
+                f"{printable(str(path))} is no absolute path on one line",
+                hint=f"Set HOME, or use {SHOW} {shell}.",
+            )
+    return file, start
 
 
 def _quoted(shell: Shell, file: Path) -> str:
@@ -170,14 +180,27 @@ def _quoted(shell: Shell, file: Path) -> str:
     return f"'{name.replace(chr(39), chr(39) * 2)}'" if shell == "powershell" else shlex.quote(name)
 
 
-def _append(file: Path, line: str) -> None:
-    """Add a line to a file that is the user's own, once."""
+def _write(file: Path, data: bytes, *, more: bool = False) -> None:
+    """Write a file anew, or add a line to one that is the user's own, once, in full or not."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a+", encoding="utf-8", errors="surrogateescape") as stream:
-        stream.seek(0)
-        text = stream.read()
-        if line not in text.splitlines(keepends=True):
-            stream.write(line if not text or text.endswith("\n") else f"\n{line}")
+    # A FIFO that nobody reads is not waited for.
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY
+    if not more:
+        flags |= os.O_TRUNC
+    with open(os.open(file, flags, 0o666), "rb") as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        before = stream.read() if more else b""
+        if data.rstrip(b"\n") in before.split(b"\n"):
+            return
+        if before and not before.endswith(b"\n"):
+            data = b"\n" + data
+        try:
+            while data:
+                data = data[os.write(stream.fileno(), data) :]
+        except BaseException:
+            os.truncate(stream.fileno(), len(before))
+            raise
 
 
 ShowCompletion: TypeAlias = Annotated[

@@ -14,6 +14,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from e2b_upload.cli.units import duration, size
 from e2b_upload.errors import printable
 
 if TYPE_CHECKING:
@@ -100,8 +101,6 @@ def _code(text: str) -> str:
 
 
 def _success(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    from e2b_upload.cli.report import duration, size
-
     archive = told["archive"]
     yield "to", told["url"] or ""
     yield "size", f"{size(archive['bytes'])} ({archive['bytes']:,} bytes)"
@@ -115,8 +114,6 @@ def _success(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _template(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    from e2b_upload.cli.report import size
-
     yield "template", told["template_id"] or "not there yet"
     for copied in told["copies"]:
         archive = copied["archive"]

@@ -19,6 +19,8 @@ from typing import IO, TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 from e2b_upload import __version__
 from e2b_upload.cli import github
 from e2b_upload.cli.streams import STDOUT
+from e2b_upload.cli.units import duration as duration  # noqa: PLC0414  (others take it from here)
+from e2b_upload.cli.units import size as size  # noqa: PLC0414  (as above)
 from e2b_upload.errors import printable
 
 if TYPE_CHECKING:
@@ -40,23 +42,6 @@ _DIGITS_SHOWN = 12  # of 64: enough to tell two apart
 # What asks the program to stop.
 SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
 _RED, _YELLOW, _GREEN, _BOLD_END = "\x1b[1;31m", "\x1b[1;33m", "\x1b[1;32m", "\x1b[0m"
-
-
-def size(count: int) -> str:
-    """Return bytes as a person reads them: ``1.2 MB``, powers of 1,000."""
-    from rich.filesize import decimal
-
-    return f"{count} B" if count < 1000 else decimal(count)  # noqa: PLR2004
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as a person reads them: ``40 ms``, ``1.4 s``, ``3 min 20 s``."""
-    if seconds < 1:
-        return f"{1000 * seconds:.0f} ms"
-    if seconds < 60:  # noqa: PLR2004
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s"
 
 
 def use_color(choice: Color, stream: TextIO) -> bool:

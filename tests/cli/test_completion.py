@@ -1,6 +1,7 @@
 """Completion: what the program answers, and what real shells make of it on a terminal."""
 
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -217,6 +218,104 @@ def test_installing_where_nothing_can_be_written(place: Place, call: Call) -> No
     assert f"{SHOW} bash" in ended.err
 
 
+@pytest.mark.parametrize(
+    "home",
+    [None, "", ".", "two\nlines", "two\rlines"],
+    ids=["none", "empty", "relative", "two lines", "carriage return"],
+)
+@pytest.mark.parametrize("shell", SHELLS)
+def test_installing_needs_a_home(shell: str, home: str | None, place: Place) -> None:
+    if home and home != ".":
+        home = str(place.path / home)
+    # A user whom the system does not know, as in a container.
+    python = "import os, pwd\npwd.getpwuid = {}.__getitem__"
+    if home is None:
+        python += "\ndel os.environ['HOME']"
+    before = sorted(place.path.rglob("*"))
+    ended = place.run(INSTALL, shell, python=python, env={"HOME": home or ""})
+    assert ended.code == 2, ended.err
+    assert "no absolute path on one line" in ended.err
+    assert "Set HOME" in ended.err
+    assert f"{SHOW} {shell}" in ended.err
+    assert sorted(place.path.rglob("*")) == before
+
+
+def test_installing_needs_no_home_where_all_places_are_named(place: Place, call: Call) -> None:
+    config = place.path / "config"
+    assert call(INSTALL, "fish", env={"HOME": "", "XDG_CONFIG_HOME": str(config)}).code == 0
+    assert (config / "fish/completions/e2b-upload.fish").is_file()
+
+
+@pytest.mark.parametrize("folder", ["a\x0cb", "a\u2028b", "a'b", "a\udcffb"], ids=ascii)
+def test_installing_twice_adds_one_line_whatever_the_name(
+    folder: str, place: Place, home: Path, call: Call
+) -> None:
+    there("bash")
+    data = {"XDG_DATA_HOME": str(place.path / folder)}
+    assert call(INSTALL, "bash", env=data).code == 0
+    once = (home / ".bashrc").read_bytes()
+    assert call(INSTALL, "bash", env=data).code == 0
+    assert (home / ".bashrc").read_bytes() == once
+    asking = ["bash", "-c", ". .bashrc; complete -p e2b-upload"]
+    assert subprocess.run(asking, cwd=home, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", [LINES["bash"], ".bashrc"])
+@pytest.mark.parametrize("kind", ["a FIFO", "a folder", "a device"])
+def test_installing_where_there_is_no_regular_file(name: str, kind: str, place: Place) -> None:
+    path = place.path / "home" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "a FIFO":
+        os.mkfifo(path)
+    elif kind == "a folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/null")
+    ended = place.run(INSTALL, "bash")
+    assert ended.code == 4
+    why = "Is a directory" if kind == "a folder" else "it is no regular file"
+    assert f"{path} cannot be written: {why}\n" in ended.err
+    assert f"{SHOW} bash" in ended.err
+
+
+LARGEST: Final = 1 << 20
+"""Bytes: room enough for what measures coverage."""
+
+FULL: Final = f"import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({LARGEST}, {LARGEST}))"
+
+
+@pytest.mark.parametrize("end", ["\n", ""], ids=["a whole line", "a line without end"])
+def test_half_a_line_is_not_left_where_the_disk_is_full(end: str, place: Place, home: Path) -> None:
+    text = b"#" * (LARGEST - 9) + end.encode()
+    place.write("home/.bashrc", text)
+    ended = place.run(INSTALL, "bash", python=FULL)
+    assert ended.code == 4
+    assert f"{home / '.bashrc'} cannot be written: File too large\n" in ended.err
+    assert (home / ".bashrc").read_bytes() == text
+
+
+def test_half_a_script_is_not_left_where_the_disk_is_full(place: Place, call: Call) -> None:
+    assert call(INSTALL, "bash").code == 0
+    size = len(call(SHOW, "bash").out) // 2
+    # Not for the whole process: its coverage is kept, too.
+    halved = f"""
+import os
+from e2b_upload.cli import completion
+class Disk:
+    def __getattr__(self, name):
+        return getattr(os, name)
+    def write(self, descriptor, data):
+        if len(data) <= {size}:
+            raise OSError(28, os.strerror(28))
+        return os.write(descriptor, data[:-{size}])
+completion.os = Disk()"""
+    ended = place.run(INSTALL, "bash", python=halved)
+    assert ended.code == 4
+    lines = place.path / "home" / LINES["bash"]
+    assert f"{lines} cannot be written: No space left on device\n" in ended.err
+    assert lines.read_bytes() == b""  # which a shell reads without complaint
+
+
 def there(shell: str) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
@@ -229,12 +328,15 @@ class Typist:
     place: Place
     home: Path
 
-    def types(self, shell: str, keys: str) -> list[str]:
-        """Return the arguments that a command has been given when all is typed."""
+    def types(self, shell: str, keys: str, program: str = "bin/e2b-upload") -> list[str]:
+        """Return the arguments that a command has been given when all is typed.
+
+        Whatever is typed, no shell complains of it.
+        """
         typed = self.place.path / "typed"
         # In place of the program: it answers when it is asked, and tells what it was called with.
         self.place.write(
-            "bin/e2b-upload",
+            program,
             f"""#!/bin/sh
             [ -z "${{{ASKED}+set}}" ] || exec '{sys.executable}' -m e2b_upload
             printf '%s\\0' "$@" >'{typed}.part' && mv '{typed}.part' '{typed}'
@@ -262,10 +364,13 @@ class Typist:
                     if select.select([screen], [], [], 0.05)[0]:
                         seen += screen.read(1 << 16)
                     if keys and PROMPT.encode() in seen:
-                        os.write(screen.fileno(), f"e2b-upload {keys}\r".encode())
+                        os.write(screen.fileno(), f"{keys}\r".encode())
                         keys = ""
             finally:
                 process.kill()
+        assert not re.search(rb"(?i)no such file|not found|unknown command|substitution", seen), (
+            seen
+        )
         return typed.read_bytes().decode().split("\0")[:-1]
 
 
@@ -307,7 +412,39 @@ def test_a_shell_completes(
 ) -> None:
     there(shell)
     assert call(INSTALL, shell).code == 0
-    assert [word.rstrip("/") for word in typist.types(shell, keys)] == words
+    assert [word.rstrip("/") for word in typist.types(shell, f"e2b-upload {keys}")] == words
+
+
+@pytest.mark.parametrize("folder", ["~", "$HOME", "${HOME}"])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.real
+def test_a_program_by_a_path_that_the_shell_expands(
+    shell: str, folder: str, typist: Typist, call: Call
+) -> None:
+    there(shell)
+    assert call(INSTALL, shell).code == 0
+    if shell == "fish":  # it reads its lines when one is in its path, too
+        typist.place.write("bin/e2b-upload", b"").chmod(0o755)
+        folder = folder.replace("${HOME}", "{$HOME}")
+    keys = f"{folder}/venv/bin/e2b-upload put --retr\t1 arch\t"
+    words = typist.types(shell, keys, "home/venv/bin/e2b-upload")
+    assert words == ["put", "--retries", "1", ARCHIVE]
+
+
+@pytest.mark.parametrize(
+    "folder", ["$(touch ran)", "`touch ran`", "(touch ran)", "~unknown", "$NONE"]
+)
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.real
+def test_a_key_runs_nothing_that_is_typed(
+    shell: str, folder: str, typist: Typist, call: Call
+) -> None:
+    there(shell)
+    assert call(INSTALL, shell).code == 0
+    erase = "\x15"
+    keys = f"{folder}/e2b-upload put --retr\t{erase}e2b-upload put --retr\t1"
+    assert typist.types(shell, keys) == ["put", "--retries", "1"]
+    assert not (typist.place.path / "ran").exists()
 
 
 @pytest.mark.real
@@ -316,4 +453,5 @@ def test_zsh_finds_it_in_its_own_path(typist: Typist, call: Call, place: Place) 
     place.write("home/functions/_e2b-upload", call(SHOW, "zsh").out)
     found = "\nfpath+=(~/functions); autoload -Uz compinit; compinit -i\n"
     place.write("home/.zshrc", (STARTS["zsh"][1] + found).encode())
-    assert typist.types("zsh", "put --retr\t1 arch\t") == ["put", "--retries", "1", ARCHIVE]
+    keys = "e2b-upload put --retr\t1 arch\t"
+    assert typist.types("zsh", keys) == ["put", "--retries", "1", ARCHIVE]

@@ -6,7 +6,11 @@ function __e2b_upload
     for word in $words[2..] "$current"
         set asked "$asked"\n"$word"
     end
-    set -l lines (_E2B_UPLOAD_COMPLETE="$asked" $words[1] </dev/null 2>/dev/null)
+    # It is as typed: ~ and variables still stand there. Nothing else is evaluated.
+    set -l program $words[1]
+    string match -qr '^[\w./~${}-]*$' -- $program && eval set program $program
+    type -q -- $program || return
+    set -l lines (_E2B_UPLOAD_COMPLETE="$asked" $program </dev/null 2>/dev/null)
     # What stands before a value: --output=
     set -l option (string match -r -- '^-[^=]*=' "$current")
     set -l value (string replace -r -- '^-[^=]*=' '' "$current")

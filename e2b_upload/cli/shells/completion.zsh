@@ -3,7 +3,13 @@
 _e2b-upload() {
     local asked="${(F)words[1,CURRENT]}" line name
     local -a lines described
-    lines=("${(@f)$(_E2B_UPLOAD_COMPLETE=$asked ${(Q)~words[1]} </dev/null 2>/dev/null)}")
+    # The program is as typed: ~ and variables still stand there. Nothing else is evaluated.
+    lines=("${(@f)$(
+        exec </dev/null 2>/dev/null
+        program=$words[1]
+        [[ $program == *[^[:alnum:]_./~\${}-]* ]] || program=${(e)program}
+        _E2B_UPLOAD_COMPLETE=$asked ${(Q)~program}
+    )}")
     for line in $lines[2,-1]; do
         name=${line%%$'\t'*}
         described+=("${name//:/\\:}${${line#$name}/$'\t'/:}")
