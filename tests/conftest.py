@@ -1,6 +1,7 @@
 """What holds for every test: it stays on this machine, and signals mean what they mean."""
 
 import ipaddress
+import os
 import signal
 import socket
 import sys
@@ -12,6 +13,13 @@ import pytest
 from tests.support.azurite import Azurite, azurite
 from tests.support.seaweed import Seaweed, seaweed
 from tests.support.servers import MissingError
+
+_UNMEASURED = (
+    *("tests/docs/", "tests/faults/", "tests/fuzz/", "tests/recipes/", "tests/soak/"),
+    *("tests/archive/test_blocks.py", "tests/archive/test_roundtrip.py"),
+    *("tests/cli/test_secrets.py", "tests/context/test_corpus.py", "tests/context/test_weight.py"),
+    *("tests/real/test_docker.py", "tests/test_contexts.py"),
+)
 
 _connect = socket.socket.connect
 _getaddrinfo = socket.getaddrinfo
@@ -54,9 +62,29 @@ def pytest_configure() -> None:
         (signal.SIGINT, signal.default_int_handler),
         (signal.SIGTERM, signal.SIG_DFL),
         (signal.SIGHUP, signal.SIG_DFL),
+        (signal.SIGQUIT, signal.SIG_DFL),
     ):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave what takes long and runs through all of it out of what is measured for coverage.
+
+    To be traced costs a test as much again where files are many, and others run the same lines.
+    """
+    for item in items:
+        if item.nodeid.startswith(_UNMEASURED):
+            item.add_marker("no_cover")
+
+
+@pytest.fixture(autouse=True)
+def _children_are_measured_like_their_test(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if request.node.get_closest_marker("no_cover"):
+        for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -28,8 +28,9 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from e2b_upload.cli.report import SIGNALS, duration, size
+from e2b_upload.cli.report import SIGNALS
 from e2b_upload.cli.streams import STDERR
+from e2b_upload.cli.units import duration, size
 from e2b_upload.cli.watcher import Watcher, entries
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from e2b_upload.archive.spool import default_folder
 from e2b_upload.cli import github
-from e2b_upload.cli.report import size
 from e2b_upload.cli.streams import is_read
+from e2b_upload.cli.units import size
 from e2b_upload.context.collect import Entry
 from e2b_upload.context.weight import Largest
 from e2b_upload.errors import SpoolError, printable

@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from e2b_upload.cli.report import duration, size
+from e2b_upload.cli.units import duration, size
 from e2b_upload.cli.watcher import Watcher, entries
 
 if TYPE_CHECKING:

@@ -19,8 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 from e2b_upload import __version__
 from e2b_upload.cli import github
 from e2b_upload.cli.streams import STDOUT
-from e2b_upload.cli.units import duration as duration  # noqa: PLC0414  (others take it from here)
-from e2b_upload.cli.units import size as size  # noqa: PLC0414  (as above)
+from e2b_upload.cli.units import duration, size
 from e2b_upload.errors import printable
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from e2b_upload.cli import github
-from e2b_upload.cli.report import duration, size
+from e2b_upload.cli.units import duration, size
 from e2b_upload.errors import printable
 from e2b_upload.events import (
     Expiring,

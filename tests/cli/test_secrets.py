@@ -8,10 +8,8 @@ from tests.cli.harness import PASSWORD, QUERY, SECRETS, Ended, Place, words
 
 MODES: list[tuple[list[str], dict[str, str]]] = [
     ([], {}),
-    (["-v"], {}),
     (["--json"], {}),
-    (["--progress", "bar"], {}),
-    (["-v", "--color", "always"], {"FORCE_COLOR": "1"}),
+    (["-v", "--progress", "bar", "--color", "always"], {"FORCE_COLOR": "1"}),
 ]
 
 
@@ -113,8 +111,14 @@ VARIABLES = [
 ]
 
 
-@pytest.mark.parametrize("ending", ["", "\n", " "], ids=["", "and a new line", "and a space"])
-@pytest.mark.parametrize("variable", VARIABLES)
+@pytest.mark.parametrize(
+    ("variable", "ending"),
+    [
+        *((variable, "") for variable in VARIABLES),
+        ("E2B_UPLOAD_URL", "\n"),
+        ("E2B_UPLOAD_URL", " "),
+    ],
+)
 def test_in_the_environment(variable: str, ending: str, call: Call) -> None:
     url = f"https://u:{PASSWORD}@h/k?{QUERY}{ending}"
     for command in (
