@@ -4,12 +4,13 @@
 set -eu
 context=$1 limit=$2
 
-listed=$(e2b-upload ls "$context" --largest 10 --json)
-ask() { printf '%s\n' "$listed" | jq -r "$1"; }
+listed=$(e2b-upload ls --largest 10 --json -- "$context")
+ask() { printf '%s\n' "$listed" | jq "$@"; }
 
-ask '.largest[] | "\(.bytes)\t\(.path)"'
-bytes=$(ask .content_bytes)
-if [ "$bytes" -gt "$limit" ]; then
-  echo "$bytes bytes would be sent, $limit are allowed" >&2
+# In quotes: a name may hold anything, a line break as well.
+ask -r '.largest[] | "\(.bytes)\t\(.path | tojson)"'
+# shellcheck disable=SC2016 # the variable is jq's
+if ! ask -e --argjson limit "$limit" '.content_bytes <= ($limit | tonumber)' >/dev/null; then
+  echo "$(ask .content_bytes) bytes would be sent, $limit are allowed" >&2
   exit 1
 fi

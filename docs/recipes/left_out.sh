@@ -3,10 +3,6 @@
 #   bash left_out.sh ./ctx
 set -euo pipefail # a pipe fails where any part of it does
 
-git -C "$1" -c core.quotePath=false ls-files |
-  e2b-upload explain "$1" - |
-  while IFS=$'\t' read -r verdict rule path; do
-    if [ "$verdict" = excluded ]; then
-      echo "$path: $rule"
-    fi
-  done
+git -C "$1" ls-files -z |
+  xargs -0 -r e2b-upload explain -- "$1" |
+  awk -F '\t' '$1 == "excluded" { print $3 ": " $2 }'

@@ -6,14 +6,17 @@ set -euo pipefail # a pipe fails where any part of it does
 context=$1
 shift
 
-ignored=
-if [ -e "$context/.dockerignore" ]; then
-  ignored=$(cat "$context/.dockerignore")
+options=()
+if [ -e "$context/.dockerignore" ]; then # it holds, tracked or not
+  options+=("--ignore-file=$context/.dockerignore")
 fi
-# As patterns: from the context's root on, and no character of a name means more than itself.
-untracked=$(git -C "$context" ls-files -z --others --directory |
-  tr '\0' '\n' | sed 's/[][*?\\!]/\\&/g; s/^/\//')
 
-E2B_UPLOAD_URL=$("$@")
-export E2B_UPLOAD_URL # standard input is for the patterns
-printf '%s\n' "$ignored" /.git "$untracked" | e2b-upload build "$context" --ignore-file -
+# A copy of what is tracked, rather than patterns for what is not: no name is odd enough to slip
+# through. Not recursive: of a submodule Git tracks that it is there, and nothing in it.
+tracked=$(mktemp -d)
+trap 'rm -rf "$tracked"' EXIT
+git -C "$context" ls-files -z |
+  tar -C "$context" --null --no-recursion -cf - -T - |
+  tar -C "$tracked" -xpf -
+
+"$@" | e2b-upload build "$tracked" --url - "${options[@]}"

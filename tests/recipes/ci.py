@@ -294,7 +294,11 @@ class GitHub:
         """Add to the log what a person would see of it."""
         for line in ran.log.splitlines(keepends=True):
             if line.startswith("::add-mask::"):
-                self.masks.add(line.removeprefix("::add-mask::").rstrip("\n"))
+                mask = line.removeprefix("::add-mask::").rstrip("\n")
+                # As actions/runner reads a command's data, in that order.
+                for code, text in {"%0D": "\r", "%0A": "\n", "%25": "%"}.items():
+                    mask = mask.replace(code, text)
+                self.masks.add(mask)
             else:
                 self.log += line
         for secret in (*self.secrets.values(), *self.masks):

@@ -192,6 +192,53 @@ def test_tracked_only_leaves_out_what_git_does_not_track(place: Workplace, bucke
     assert names(bucket.get(OBJECT)) == [".dockerignore", "a.txt", *KEPT[1:]]
 
 
+ODD = [
+    "-x",
+    " a",
+    "b ",
+    "\u00a0c\u00a0",
+    "d\te",
+    "f\ng",
+    "\th",
+    "i\n",
+    '"j"',
+    "k\\",
+    "\u2028l",
+    "m?",
+]
+
+
+def test_tracked_only_knows_any_name(place: Workplace, bucket: Seaweed) -> None:
+    for name in ODD:
+        place.write(f"ctx/{name}", "untracked\n")
+        place.write(f"ctx/tracked/{name}", "tracked\n")
+    for folder in ("ctx/repository", "ctx/tracked/module"):
+        place.write(f"{folder}/loose.txt", "untracked\n")
+        subprocess.run(["git", "init", "--quiet"], cwd=place.path / folder, check=True)
+    module = place.path / "ctx/tracked/module"
+    place.write("ctx/tracked/module/file", "the module's\n")
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", "add", "file"], cwd=module, check=True)
+    subprocess.run(["git", *identity, "commit", "--quiet", "-m", "a"], cwd=module, check=True)
+    git(place, "init", "--quiet")
+    git(place, "-c", "advice.addEmbeddedRepo=false", "add", "tracked")
+    ran = place.run("bash", "tracked_only.sh", "./ctx", *PRESIGN)
+    assert ran.code == 0, ran.err
+    tracked = sorted(f"tracked/{name}" for name in [*ODD, "module"])
+    assert names(bucket.get(OBJECT)) == ["tracked", *tracked]
+
+
+def test_tracked_only_leaves_nothing_behind(place: Workplace) -> None:
+    git(place, "init", "--quiet")
+    (place.path / "scratch").mkdir()
+    ran = place.run(
+        *("bash", "tracked_only.sh", "./ctx", *PRESIGN),
+        env={"TMPDIR": str(place.path / "scratch")},
+    )
+    assert ran.code == 0, ran.err
+    assert [*(place.path / "scratch").iterdir()] == []
+
+
 def test_tracked_only_sends_nothing_where_git_fails(place: Workplace, bucket: Seaweed) -> None:
     bucket.put(OBJECT, b"untouched")
     ran = place.run("bash", "tracked_only.sh", "./ctx", *PRESIGN)
@@ -213,12 +260,26 @@ def test_unpack_unpacks_what_would_be_sent(place: Workplace) -> None:
 def test_largest_lists_and_fails_above_the_limit(place: Workplace) -> None:
     ran = place.run("sh", "largest.sh", "./ctx", "200000")
     assert ran.code == 0, ran.err
-    assert "100000\tsrc/big.bin\n" in ran.out
+    assert '100000\t"src/big.bin"\n' in ran.out
     assert "noise" not in ran.out
     ran = place.run("sh", "largest.sh", "./ctx", "100000")
     assert ran.code == 1
     assert ran.err == "100016 bytes would be sent, 100000 are allowed\n"
     assert place.run("sh", "largest.sh", "./nowhere", "1").code == 2
+
+
+@pytest.mark.parametrize("limit", ["1MB", "", "null", '"9"', "[]", "1e", "-1", "9" * 30 + "x"])
+def test_largest_fails_where_the_limit_is_none(limit: str, place: Workplace) -> None:
+    assert place.run("sh", "largest.sh", "./ctx", limit).code == 1
+
+
+def test_largest_lists_any_name_on_one_line(place: Workplace) -> None:
+    for name in ("\x1b[2J", "a\n100\tb"):
+        place.write(f"ctx/{name}", "x" * 200_000)
+    ran = place.run("sh", "largest.sh", "./ctx", "1000000")
+    assert ran.code == 0, ran.err
+    assert '200000\t"a\\n100\\tb"\n' in ran.out
+    assert "\x1b" not in ran.out
 
 
 def test_left_out_names_what_git_tracks_and_is_not_sent(place: Workplace) -> None:
@@ -228,7 +289,39 @@ def test_left_out_names_what_git_tracks_and_is_not_sent(place: Workplace) -> Non
     ran = place.run("bash", "left_out.sh", "./ctx")
     assert (ran.code, ran.out) == (0, "noise.log: .dockerignore:1:*.log\n"), ran.err
     place.write("ctx/.dockerignore", "[\n")
-    assert place.run("bash", "left_out.sh", "./ctx").code == 2
+    assert place.run("bash", "left_out.sh", "./ctx").code == 123  # xargs has seen a failure
+
+
+def test_left_out_names_any_file(place: Workplace) -> None:
+    for name in ('"a".log', "b\\.log", "c\td.log", "e\nf.log", "ü.log", "-g.log"):
+        place.write(f"ctx/{name}", "x\n")
+    place.write("ctx/dist/h", "x\n")
+    place.write("ctx/.dockerignore", "*.log\ndist\n")
+    git(place, "init", "--quiet")
+    git(place, "add", ".")
+    ran = place.run("bash", "left_out.sh", "./ctx")
+    assert ran.code == 0, ran.err
+    shown = ('"a".log', r"b\.log", r"c\td.log", r"e\nf.log", "ü.log", "-g.log", "noise.log")
+    lines = [f"{name}: .dockerignore:1:*.log" for name in shown]
+    assert sorted(ran.out.splitlines()) == sorted([*lines, "dist/h: .dockerignore:2:dist"])
+
+
+def test_a_folder_may_be_named_like_an_option(place: Workplace) -> None:
+    (place.path / "ctx").rename(place.path / "-ctx")
+    subprocess.run(["git", "init", "--quiet"], cwd=place.path / "-ctx", check=True)
+    for command in (
+        *("bash upload.sh -ctx", "bash fresh_url.sh -ctx", "bash if_changed.sh -ctx known"),
+        "bash tracked_only.sh -ctx",
+    ):
+        ran = place.run(*command.split(), *PRESIGN)
+        assert ran.code == 0, (command, ran.err)
+    for command in (
+        "sh largest.sh -ctx 1000000",
+        "bash left_out.sh -ctx",
+        "bash unpack.sh -ctx to",
+    ):
+        ran = place.run(*command.split())
+        assert ran.code == 0, (command, ran.err)
 
 
 def test_no_process_has_the_url_among_its_arguments(place: Workplace) -> None:

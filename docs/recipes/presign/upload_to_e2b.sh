@@ -24,4 +24,4 @@ while IFS= read -r header; do
 done <<END
 $(ask '.headers // {} | to_entries[] | "\(.key): \(.value)"')
 END
-ask .url | e2b-upload build "$context" --url - "$@"
+ask .url | e2b-upload build --url - "$@" -- "$context"
