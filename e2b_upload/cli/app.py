@@ -417,7 +417,8 @@ def ls(
     cls=_Command,
     context_settings=HELP,
     help="Say of each PATH whether it is part of CONTEXT, and which pattern decided.\n\n"
-    "A line a path: kept or excluded; file, line and pattern; the path.",
+    "A line a path, with tabs between: kept or excluded; file, line and pattern; the path; and in "
+    "brackets, where it is needed, what the pattern does not tell.",
     epilog=_examples("explain ./ctx src/app.py", "explain ./ctx - < paths.txt"),
 )
 def explain(
