@@ -149,7 +149,8 @@ _NAMES: Final[tuple[tuple[_Look, str], ...]] = (
     (
         _Look(
             why="a password of a gem server",
-            holds=rb"(?m)^BUNDLE_\w+__\w+: *\"?[^\s/:\"]+:\w",
+            # Two names of the same characters in a row would be tried at every place to part them.
+            holds=rb"(?m)^BUNDLE_(?=\w+__\w)\w+: *\"?[^\s/:\"]+:\w",
             folder=".bundle/",
         ),
         "config",
