@@ -71,6 +71,9 @@ SECRET: list[tuple[str, str | bytes, str]] = [
     (".ssh/id_ed25519", "not even a key\n", "a private key"),
     (".ssh/work", pem("OPENSSH PRIVATE KEY"), "a private key"),
     ("deploy_key", pem("OPENSSH PRIVATE KEY"), "a private key"),
+    (".ssh/work.json", KEY, "a private key"),
+    (".ssh/work.env", KEY, "a private key"),
+    (".SSH/.env.work/work", KEY, "a private key"),
     ("ssh_host_rsa_key", pem("RSA PRIVATE KEY"), "a private key"),
     ("old_key", "---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\n", "a private key"),
     ("tls/server.key", pem("EC PRIVATE KEY"), "a private key"),
@@ -89,6 +92,7 @@ SECRET: list[tuple[str, str | bytes, str]] = [
     ("config/master.key", KEY, "a private key"),
     # Clouds
     (".aws/credentials", "[default]\n", "credentials of AWS"),
+    (".AWS/Credentials", "[default]\n", "credentials of AWS"),
     (".aws/config", "[default]\naws_secret_access_key = abc/def\n", "credentials of AWS"),
     ("root/.aws/config", "[default]\naws_session_token=abc\n", "credentials of AWS"),
     ("application_default_credentials.json", "{}", "credentials of Google Cloud"),
@@ -218,6 +222,9 @@ NOT_SECRET: list[tuple[str, str | bytes]] = [
     ("truststore.jks", b"\xfe\xed"),
     ("android/app/debug.keystore", b"\xfe\xed"),
     # What a name asks for is not in it.
+    ("my.aws/credentials", "[default]\n"),
+    ("my.ssh/work", KEY),
+    ("laugh/hosts.yml", "github.com:\n    oauth_token: gho_a\n"),
     (".aws/config", "[default]\nregion = eu-west-1\nsso_session = x\n"),
     ("config", "token = abc\n"),
     ("credentials", "token = abc\n"),
