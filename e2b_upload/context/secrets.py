@@ -13,9 +13,9 @@ import stat
 from contextlib import closing
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, get_args
 
-from e2b_upload.context.problems import Problem
+from e2b_upload.context.problems import DeniedError, Problem
 from e2b_upload.context.weight import line_for
-from e2b_upload.errors import SourceError, UsageError
+from e2b_upload.errors import UsageError
 from e2b_upload.events import LooksSecret
 
 if TYPE_CHECKING:
@@ -250,7 +250,8 @@ def _guard(
                 and (why := _why(looks, entry, root))
             ):
                 if deny:
-                    yield Problem(_denied(root, entry.path, why))
+                    message = f"{root.shown(entry.path)} looks like {why}"
+                    yield Problem(DeniedError(message, line_for(entry.path)))
                     continue
                 on_event(LooksSecret(path=entry.path, why=why))
             yield entry
@@ -311,11 +312,3 @@ def _peek(root: Root, path: str) -> bytes:
         return b""
     finally:
         os.close(descriptor)
-
-
-def _denied(root: Root, path: str, why: str) -> SourceError:
-    return SourceError(
-        f"{root.shown(path)} looks like {why}",
-        hint=f"Exclude it in .dockerignore, with the line {line_for(path)}, or let it pass with "
-        "--secrets warn.",
-    )
