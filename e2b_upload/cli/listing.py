@@ -15,7 +15,7 @@ from e2b_upload.cli.report import size
 from e2b_upload.cli.streams import is_read
 from e2b_upload.context.collect import Entry
 from e2b_upload.context.weight import Largest
-from e2b_upload.errors import SpoolError, printable
+from e2b_upload.errors import SourceError, SpoolError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -78,8 +78,15 @@ def list_entries(
         largest: how many of the heaviest to print, in their place; None prints all.
         tree: whether to print them as a tree.
         walked: whether each folder comes before what it holds, and nothing else between.
+
+    Raises:
+        SourceError: what of the context cannot be sent, once the rest is printed; JSON tells it
+            instead.
     """
     totals = _Totals()
+    problems: list[SourceError] = []
+    if not report.as_json:
+        entries = _put_off(entries, problems)
     counted = totals.counted(entries)
     ranking = None if largest is None else Largest(largest)
     if ranking is not None:
@@ -97,8 +104,18 @@ def list_entries(
             _print(_line(entry.size if entry.type == "file" else None, _shown(entry)))
             if not is_read(sys.stdout):
                 break
+    if problems:
+        raise problems[0]
     if is_read(sys.stdout):
         report.line(str(totals))
+
+
+def _put_off(entries: Iterable[Entry], problems: list[SourceError]) -> Iterator[Entry]:
+    """Yield entries, and keep the error that they end with: a tree is printed after the last."""
+    try:
+        yield from entries
+    except SourceError as error:
+        problems.append(error)
 
 
 def _ranked(entries: Iterable[Entry], ranking: Largest, *, walked: bool) -> Iterator[Entry]:
