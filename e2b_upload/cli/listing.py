@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 import sys
 import tempfile
 from collections import Counter, deque
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
 from e2b_upload.archive.spool import default_folder
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 _SIZE_COLUMNS = 9
 _IN_MEMORY_BYTES = 8 * 1024 * 1024  # of JSON; what is longer waits on the disk
 _LINES, _ASCII_LINES = ("├── ", "└── ", "│   ", "    "), ("|-- ", "`-- ", "|   ", "    ")
+_URL = re.compile("https?:/+|&X-", re.IGNORECASE)
 _NAMES = {
     "file": ("file", "files"),
     "directory": ("folder", "folders"),
@@ -257,6 +260,7 @@ def _as_json(entry: Entry) -> dict[str, Any]:
 
 def show_decisions(decisions: Iterable[Decision], report: Report) -> None:
     """Print why each path is part of the context or not."""
+    decisions = map(_without_query, decisions)
     if report.as_json:
         report.print_object({"paths": [_decision_as_json(each) for each in decisions]})
         return
@@ -272,6 +276,27 @@ def show_decisions(decisions: Iterable[Decision], report: Report) -> None:
         if why := _remark(decision):
             columns.append(why)
         _print("\t".join(columns))
+
+
+def _without_query(decision: Decision) -> Decision:
+    """Return a decision as it may be shown: its path may be a URL, pasted by mistake."""
+    rule = decision.rule
+    return replace(
+        decision,
+        path=_hidden(decision.path),
+        rule=rule and replace(rule, text=_hidden(rule.text)),
+        matched=decision.matched and _hidden(decision.matched),
+    )
+
+
+def _hidden(text: str) -> str:
+    if not _URL.search(text):
+        return text
+    from e2b_upload.transfer.redaction import redact, secrets_of  # what few paths need
+
+    url = re.sub(":/+", "://", text, count=1)  # a path has one slash where a URL has two
+    shown = redact(url, secrets_of(url))
+    return text if shown == url else shown
 
 
 def _remark(decision: Decision) -> str:
