@@ -21,8 +21,10 @@ _MAX_NAME = 11  # characters of what may be a header's name: longer words are sh
 _MAX_SECRET_BYTES = 64 * 1024
 _MAX_PATH_BYTES = 64 * 1024
 # A unit of a single letter is 1,000 to some and 1,024 to others.
+# ASCII: without it the Kelvin sign is a K in another case, too.
 _SIZE = re.compile(
-    r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*(?:([KMGT]?)B|([KMGT])IB)?\s*", re.IGNORECASE
+    r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*(?:([KMGT]?)B|([KMGT])IB)?\s*",
+    re.ASCII | re.IGNORECASE,
 )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 import sys
 import tempfile
 from collections import Counter, deque
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
 from e2b_upload.archive.spool import default_folder
@@ -15,7 +17,7 @@ from e2b_upload.cli.streams import is_read
 from e2b_upload.cli.units import size
 from e2b_upload.context.collect import Entry
 from e2b_upload.context.weight import Largest
-from e2b_upload.errors import SpoolError, printable
+from e2b_upload.errors import SourceError, SpoolError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 _SIZE_COLUMNS = 9
 _IN_MEMORY_BYTES = 8 * 1024 * 1024  # of JSON; what is longer waits on the disk
 _LINES, _ASCII_LINES = ("├── ", "└── ", "│   ", "    "), ("|-- ", "`-- ", "|   ", "    ")
+_URL = re.compile("https?:/+|&X-", re.IGNORECASE)
 _NAMES = {
     "file": ("file", "files"),
     "directory": ("folder", "folders"),
@@ -78,8 +81,15 @@ def list_entries(
         largest: how many of the heaviest to print, in their place; None prints all.
         tree: whether to print them as a tree.
         walked: whether each folder comes before what it holds, and nothing else between.
+
+    Raises:
+        SourceError: what of the context cannot be sent, once the rest is printed; JSON tells it
+            instead.
     """
     totals = _Totals()
+    problems: list[SourceError] = []
+    if not report.as_json:
+        entries = _put_off(entries, problems)
     counted = totals.counted(entries)
     ranking = None if largest is None else Largest(largest)
     if ranking is not None:
@@ -97,8 +107,18 @@ def list_entries(
             _print(_line(entry.size if entry.type == "file" else None, _shown(entry)))
             if not is_read(sys.stdout):
                 break
+    if problems:
+        raise problems[0]
     if is_read(sys.stdout):
         report.line(str(totals))
+
+
+def _put_off(entries: Iterable[Entry], problems: list[SourceError]) -> Iterator[Entry]:
+    """Yield entries, and keep the error that they end with: a tree is printed after the last."""
+    try:
+        yield from entries
+    except SourceError as error:
+        problems.append(error)
 
 
 def _ranked(entries: Iterable[Entry], ranking: Largest, *, walked: bool) -> Iterator[Entry]:
@@ -240,6 +260,7 @@ def _as_json(entry: Entry) -> dict[str, Any]:
 
 def show_decisions(decisions: Iterable[Decision], report: Report) -> None:
     """Print why each path is part of the context or not."""
+    decisions = map(_without_query, decisions)
     if report.as_json:
         report.print_object({"paths": [_decision_as_json(each) for each in decisions]})
         return
@@ -255,6 +276,27 @@ def show_decisions(decisions: Iterable[Decision], report: Report) -> None:
         if why := _remark(decision):
             columns.append(why)
         _print("\t".join(columns))
+
+
+def _without_query(decision: Decision) -> Decision:
+    """Return a decision as it may be shown: its path may be a URL, pasted by mistake."""
+    rule = decision.rule
+    return replace(
+        decision,
+        path=_hidden(decision.path),
+        rule=rule and replace(rule, text=_hidden(rule.text)),
+        matched=decision.matched and _hidden(decision.matched),
+    )
+
+
+def _hidden(text: str) -> str:
+    if not _URL.search(text):
+        return text
+    from e2b_upload.transfer.redaction import redact, secrets_of  # what few paths need
+
+    url = re.sub(":/+", "://", text, count=1)  # a path has one slash where a URL has two
+    shown = redact(url, secrets_of(url))
+    return text if shown == url else shown
 
 
 def _remark(decision: Decision) -> str:

@@ -10,6 +10,21 @@ from e2b_upload.errors import SourceError
 _SHOWN = 10
 
 
+class DeniedError(SourceError):
+    """Files that the caller does not let pass, which a line each of an ignore file leaves out."""
+
+    def __init__(self, message: str, *lines: str) -> None:
+        them, s = ("it", "") if len(lines) == 1 else ("them", "s")
+        *others, last = lines
+        named = f"{', '.join(others)} and {last}" if others else last
+        hint = (
+            f"Exclude {them} in .dockerignore, with the line{s} {named}, or let {them} pass with "
+            "--secrets warn."
+        )
+        super().__init__(message, hint=hint)
+        self.lines = lines
+
+
 class Problem(NamedTuple):
     """What a walk yields in the place of something that cannot be archived.
 
@@ -48,4 +63,11 @@ class Problems:
         lines = [f"{self._count} paths cannot be packed:", *(e.message for e in self._first)]
         if more := self._count - len(self._first):
             lines.append(f"and {more} more")
-        raise SourceError("\n  ".join(lines), hint=first.hint) from first
+        raise SourceError("\n  ".join(lines), hint=self._hint()) from first
+
+    def _hint(self) -> str:
+        """Return what to do about each of those that are shown."""
+        denied = [line for e in self._first if isinstance(e, DeniedError) for line in e.lines]
+        hints = [DeniedError("", *denied).hint] if denied else []
+        hints += [e.hint for e in self._first if not isinstance(e, DeniedError)]
+        return " ".join(dict.fromkeys(hints))

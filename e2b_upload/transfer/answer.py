@@ -46,6 +46,7 @@ _NO_CERTIFICATES = ("NO_CERTIFICATE_OR_CRL_FOUND", "PEM lib")
 MAX_ANSWER_BYTES = 64 * 1024
 _MAX_WORDS = 500  # characters of a store's text that are shown
 _MAX_ELEMENT = 4096  # and that are looked at
+_ESCAPED = 3  # characters for one that a store escapes
 _REQUEST_ID = ("x-amz-request-id", "x-ms-request-id", "x-guploader-uploadid", "x-oss-request-id")
 
 _FRESH_URL = "Ask for a fresh URL: this one expired, or was not signed for this PUT."
@@ -306,6 +307,6 @@ def _element(text: str, name: str, url: PresignedUrl) -> str | None:
         return None
     words, end = match.groups()
     if not end:  # it breaks off, and may do so within a secret
-        words = words[: -max(map(len, url.secrets), default=0) or None]
+        words = words[: -_ESCAPED * max(map(len, url.secrets), default=0) or None]
     # As it reads now: a secret may have been escaped.
     return " ".join(url.redact(html.unescape(words)).split())[:_MAX_WORDS] or None

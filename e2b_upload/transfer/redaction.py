@@ -8,8 +8,8 @@ reach a message.
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote, unquote_plus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,6 +24,11 @@ _SECRET_NAME = re.compile(
 )
 # Shorter values (an algorithm's name, 86400, host) are no secrets, and would blot out words.
 _SECRET_CHARS = 12
+# A percent sign that was escaped itself, any number of times.
+_PERCENT = "%(?:25)*"
+# Nobody knows into how many characters these are read, if it is wrong UTF-8.
+_NOT_ASCII = rf"(?:{_PERCENT}[89a-f][0-9a-f]|[^\x00-\x7f])+"
+_CHAR = re.compile(rf"{_NOT_ASCII}|{_PERCENT}([0-9a-f]{{2}})|(.)", re.IGNORECASE | re.DOTALL)
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
@@ -32,10 +37,28 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def blot_out(text: str, secrets: Iterable[str]) -> str:
-    """Return ``text`` without secrets, and otherwise as it is."""
+    """Return ``text`` without secrets, in whatever case and however often they are escaped."""
     for secret in sorted(secrets, key=len, reverse=True):  # a short one may be part of another
-        text = text.replace(secret, "…")
+        text = _wherever(secret).sub("…", text)
     return text
+
+
+@cache
+def _wherever(secret: str) -> re.Pattern[str]:
+    """Return what a secret is found by: as it was, read, and written again."""
+    return re.compile("".join(map(_any_form, _CHAR.finditer(secret))), re.IGNORECASE)
+
+
+def _any_form(char: re.Match[str]) -> str:
+    escape, plain = char.groups()
+    if not (escape or plain):
+        return _NOT_ASCII
+    read = plain or chr(int(escape, 16))
+    if read in "+ ":
+        return f"(?:[+ ]|{_PERCENT}(?:20|2b))"
+    if read == "%":
+        return _PERCENT
+    return f"(?:{re.escape(read)}|{_PERCENT}{ord(read):02x})"
 
 
 def secrets_of(url: str) -> set[str]:
@@ -45,18 +68,10 @@ def secrets_of(url: str) -> set[str]:
         query = begin.partition("&")[2]
     values = [query, *(pair.partition("=")[2] for pair in query.split("&"))]
     values += _USER_INFO.findall(url)
-    return {form for value in values for form in _forms(value) if len(form) >= _SECRET_CHARS}
+    return {value for value in values if len(value) >= _SECRET_CHARS}
 
 
 def header_secrets(headers: Mapping[str, str]) -> set[str]:
     """Return what must not show of headers: the values whose names say so."""
     values = (value for name, value in headers.items() if _SECRET_NAME.search(name))
     return {form for value in values for form in (value, *value.split()) if len(form) >= 8}  # noqa: PLR2004
-
-
-def _forms(value: str) -> set[str]:
-    """Return how a value may come back: as it was, read, and written again."""
-    read = unquote(value)
-    written = quote(read, safe="")
-    lower = re.sub("%[0-9A-F]{2}", lambda escape: escape[0].lower(), written)
-    return {value, read, unquote_plus(value), written, lower, quote(value, safe="")}

@@ -335,8 +335,15 @@ def test_a_signal_ends_a_listing(signum: signal.Signals, more: list[str], place:
 
 @pytest.mark.parametrize(
     ("more", "out"),
-    [([], b"      2 B  a\n           d/\n      1 B  d/e\n"), (["--tree"], b"")],
-    ids=["plain", "tree"],
+    [
+        ([], b"      2 B  a\n           d/\n      1 B  d/e\n"),
+        (
+            ["--tree"],
+            "      3 B  ctx/\n      2 B  ├── a\n      1 B  └── d/\n      1 B      └── e\n".encode(),
+        ),
+        (["--largest", "1"], b"      2 B   66%  a\n"),
+    ],
+    ids=["plain", "tree", "largest"],
 )
 def test_what_cannot_be_listed_is_told_after_all_else(
     more: list[str], out: bytes, place: Place

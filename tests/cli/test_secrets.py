@@ -91,6 +91,10 @@ PLACES = [
     "ls ctx --ignore-file {it}",
     "ls ctx --largest {it}",
     "explain {it} a",
+    "explain ctx {it}",
+    "explain ctx {it} --json",
+    "explain ctx a/{it}//b",
+    "explain ctx {it} -x {it}",
     "explain ctx /{it}",
     "explain ctx a -x {it}[",
 ]
@@ -99,9 +103,18 @@ PLACES = [
 @pytest.mark.parametrize("url", URLS.values(), ids=URLS.keys())
 def test_where_no_url_belongs(url: str, call: Call) -> None:
     ended = {command: call(*words(command, it=url)) for command in PLACES}
-    leaks = {command: ended.err for command, ended in ended.items() if shown(ended)}
+    leaks = {command: ended for command, ended in ended.items() if shown(ended)}
     assert leaks == {}
     assert {ended.code for ended in ended.values()} <= {0, 2, 4, 5}
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]], ids=["plain", "json"])
+def test_where_paths_are_read(more: list[str], call: Call) -> None:
+    pasted = "".join(f"{url}\n" for url in URLS.values() if "\n" not in url).encode()
+    ended = call("explain", "ctx", "-", *more, stdin=b"a?b=c\n" + pasted)
+    assert (ended.code, shown(ended)) == (0, [])
+    assert b"a?b=c" in ended.out
+    assert (b"https://h/k?\\u2026" if more else "https://h/k?…".encode()) in ended.out
 
 
 VARIABLES = [

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import re
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import pytest
 import e2b_upload
 from e2b_upload.context.collect import read_rules, walk
 from e2b_upload.context.root import Root
-from e2b_upload.context.secrets import _PEEK_BYTES, guard
+from e2b_upload.context.secrets import _NAMES, _PEEK_BYTES, _SUFFIXES, guard
 from e2b_upload.events import Event, LooksSecret, Started, ignore_events
 from tests.archive.users import another_user, give_away
 from tests.support.rawserver import answer, raw_server
@@ -70,6 +71,9 @@ SECRET: list[tuple[str, str | bytes, str]] = [
     (".ssh/id_ed25519", "not even a key\n", "a private key"),
     (".ssh/work", pem("OPENSSH PRIVATE KEY"), "a private key"),
     ("deploy_key", pem("OPENSSH PRIVATE KEY"), "a private key"),
+    (".ssh/work.json", KEY, "a private key"),
+    (".ssh/work.env", KEY, "a private key"),
+    (".SSH/.env.work/work", KEY, "a private key"),
     ("ssh_host_rsa_key", pem("RSA PRIVATE KEY"), "a private key"),
     ("old_key", "---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\n", "a private key"),
     ("tls/server.key", pem("EC PRIVATE KEY"), "a private key"),
@@ -88,6 +92,7 @@ SECRET: list[tuple[str, str | bytes, str]] = [
     ("config/master.key", KEY, "a private key"),
     # Clouds
     (".aws/credentials", "[default]\n", "credentials of AWS"),
+    (".AWS/Credentials", "[default]\n", "credentials of AWS"),
     (".aws/config", "[default]\naws_secret_access_key = abc/def\n", "credentials of AWS"),
     ("root/.aws/config", "[default]\naws_session_token=abc\n", "credentials of AWS"),
     ("application_default_credentials.json", "{}", "credentials of Google Cloud"),
@@ -217,6 +222,9 @@ NOT_SECRET: list[tuple[str, str | bytes]] = [
     ("truststore.jks", b"\xfe\xed"),
     ("android/app/debug.keystore", b"\xfe\xed"),
     # What a name asks for is not in it.
+    ("my.aws/credentials", "[default]\n"),
+    ("my.ssh/work", KEY),
+    ("laugh/hosts.yml", "github.com:\n    oauth_token: gho_a\n"),
     (".aws/config", "[default]\nregion = eu-west-1\nsso_session = x\n"),
     ("config", "token = abc\n"),
     ("credentials", "token = abc\n"),
@@ -370,20 +378,22 @@ def test_only_the_beginning_of_a_large_file_is_read(
     assert asked == [_PEEK_BYTES] * 2
 
 
+EXPRESSIONS = sorted({look.holds for look, _ in (*_NAMES, *_SUFFIXES) if look.holds})
+HEADS = (b"", b"password", b"://a:", b'"auths":{', b"BUNDLE_", b"BUNDLE_A__A:")
 PIECES = (
-    *(b"token", b"token ", b"_auth", b"password ", b"authorization: ", b"$"),
+    *(b"token", b"token ", b"_auth", b"password ", b"authorization: ", b"$", b'"auth" '),
     *(b"://", b"://a:", b"://a:b", b'"auths":{', b"<password>", b"-----BEGIN ", b"AAAA "),
-    *(b"a", b" ", b"\n"),
+    *(b"BUNDLE_A__A", b"a", b"0", b"_", b":", b'"', b" ", b"\n"),
 )
 
 
 @pytest.mark.timeout(20)
-@pytest.mark.parametrize("name", [".npmrc", ".netrc", "auth.json", "settings.xml", "a.pem"])
 @pytest.mark.parametrize("piece", PIECES)
-def test_no_content_takes_long(name: str, piece: bytes, tmp_path: Path) -> None:
-    """An expression that goes back and forth over 64 KiB would take minutes."""
-    fill(tmp_path, {name: piece * (_PEEK_BYTES // len(piece))})
-    told(tmp_path)
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_no_content_takes_long(expression: bytes, piece: bytes) -> None:
+    """An expression that goes back and forth would take minutes: there is more here than a peek."""
+    for head in HEADS:
+        re.search(expression, head + piece * (2 * _PEEK_BYTES // len(piece)))
 
 
 def test_names_of_all_kinds(tmp_path: Path) -> None:
@@ -455,22 +465,28 @@ def test_denied_they_are_an_error_that_names_them_all(context: Path, tmp_path: P
             *(f"{context}/{path} looks like {why}" for path, why in WHY.items()),
         ]
         assert caught.value.hint == (
-            "Exclude it in .dockerignore, with the line .env, or let it pass with --secrets warn."
+            "Exclude them in .dockerignore, with the lines .env, a/.npmrc and z/?id?.pem, or let "
+            "them pass with --secrets warn."
         )
     assert not (tmp_path / "a").exists()
     assert secrets_in(events) == []
 
 
-def test_the_line_that_a_denial_names_is_the_one_that_helps(context: Path) -> None:
+def denied_lines(context: Path) -> list[str]:
+    with pytest.raises(e2b_upload.SourceError) as caught:
+        told(context, secrets="deny")
+    lines = re.search("with the lines? (.*), or let", caught.value.hint)
+    assert lines
+    return re.split(", | and ", lines[1])
+
+
+def test_the_lines_that_a_denial_names_are_those_that_help(context: Path) -> None:
     ignore_file = context / ".dockerignore"
-    ignore_file.touch()
-    for _ in WHY:
-        with pytest.raises(e2b_upload.SourceError) as caught:
-            told(context, secrets="deny")
-        line = caught.value.hint.split("with the line ")[1].split(", or let")[0]
-        with ignore_file.open("a") as file:
-            file.write(line + "\n")
-    assert ignore_file.read_text() == ".env\na/.npmrc\nz/?id?.pem\n"
+    ignore_file.write_text("\n".join(denied_lines(context)[1:]))
+    assert ignore_file.read_text() == "a/.npmrc\nz/?id?.pem"
+    (last,) = denied_lines(context)
+    with ignore_file.open("a") as file:
+        file.write("\n" + last)
     assert told(context, secrets="deny") == {}
 
 
@@ -517,6 +533,8 @@ def test_other_problems_are_told_with_them(context: Path) -> None:
         list(walked)
     assert "a/plain cannot be read" in caught.value.message
     assert "4 paths" in caught.value.message
+    assert "the lines .env, a/.npmrc and z/?id?.pem, or let" in caught.value.hint
+    assert "run again when nothing writes to it" in caught.value.hint
 
 
 def test_closing_closes_the_walk(context: Path) -> None:

@@ -7,13 +7,14 @@ import string
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote, unquote_plus, unquote_to_bytes
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from e2b_upload import UploadError, UsageError, put
+from e2b_upload.transfer.answer import MAX_ANSWER_BYTES
 from e2b_upload.transfer.headers import checked_headers
 from e2b_upload.transfer.redaction import redact
 from e2b_upload.transfer.url import PresignedUrl, parse
@@ -236,6 +237,32 @@ def test_redacting_again_changes_nothing(before: str, after: str) -> None:
     assert url.redact(redacted) == redacted
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        str.swapcase,
+        unquote,
+        unquote_plus,
+        lambda query: quote(query, safe=""),
+        lambda query: quote(quote(query)),
+        lambda query: quote(quote(quote(query, safe=""))).swapcase(),
+        lambda query: "".join(f"%{byte:02x}" for byte in unquote_to_bytes(query)),
+    ],
+)
+@pytest.mark.parametrize("before", ["", "%", "%25"])
+def test_a_secret_is_known_in_another_form(before: str, change: Callable[[str], str]) -> None:
+    url = parse("https://h/k?a=AbC%2FdEf%2bGhI%20j%C3%9Ck/LmN+oPq==")
+    said = url.redact(f"no {before}{change(url.url.partition('a=')[2])}, sorry")
+    assert said == f"no {before}…, sorry"
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("piece", ["%", "%25", "25", "%C3", "é", "a", "a%", "?", "//", "@"])
+def test_no_text_takes_long(piece: str) -> None:
+    url = parse(f"https://h/k?a={'%25' * 500}&b={'%C3' * 500}&c={'a' * 2000}")
+    url.redact(piece * (MAX_ANSWER_BYTES // len(piece)))
+
+
 # --- what a failure says
 
 
@@ -246,7 +273,8 @@ def repeat(status: int, escape: Callable[[str], str]) -> Script:
         target = connection.read_head().split()[1].decode()
         connection.read_body()
         signature = target.partition("Signature=")[2]
-        words = f"http://store.invalid{target} \"{target}' {unquote(target)} {signature}."
+        thrice = quote(quote(quote(signature)))
+        words = f"http://store.invalid{target} \"{target}' {unquote(target)} {signature} {thrice}."
         headers = {"Location": target, "x-amz-request-id": words}
         connection.send(response(status, xml("No", escape(words), escape(words)), headers))
 
