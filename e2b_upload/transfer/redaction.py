@@ -8,7 +8,7 @@ reach a message.
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def blot_out(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
-@cache
+@lru_cache(maxsize=64)  # one URL has a few; who puts for ever has many
 def _wherever(secret: str) -> re.Pattern[str]:
     """Return what a secret is found by: as it was, read, and written again."""
     return re.compile("".join(map(_any_form, _CHAR.finditer(secret))), re.IGNORECASE)
