@@ -1,6 +1,7 @@
 """The one edge, where every error becomes a message and an exit code."""
 
 import os
+import re
 import select
 import signal
 import sys
@@ -22,6 +23,7 @@ from e2b_upload.cli.template import KEY_VARIABLE
 from e2b_upload.errors import Interrupted, SpoolError, UploadError, UsageError, printable
 
 GRACE_SECONDS = 0.6
+_SIZE = re.compile("[0-9]{1,4}")  # of a window, in characters
 SHOW_CURSOR = b"\x1b[?25h"
 
 
@@ -56,6 +58,9 @@ def run(
     for word in (*args, *variables):
         report.hide(word)
     report.hide_key(os.environ.get(KEY_VARIABLE))
+    for name in ("COLUMNS", "LINES"):  # Rich would read any digits, of any script and number
+        if not _SIZE.fullmatch(os.environ.get(name, "")):
+            os.environ.pop(name, None)
     with _signals(report, afterwards):
         try:
             return _reported(args, report, output)

@@ -137,6 +137,13 @@ def test_the_archive_is_not_written_to_a_terminal(place: Place) -> None:
     assert "the archive would be written to the terminal" in ended.err
 
 
+@pytest.mark.parametrize("columns", ["9" * 20, "²", "-1", "x", "", "0"])
+def test_columns_that_are_none(columns: str, place: Place) -> None:
+    env = {"COLUMNS": columns, "LINES": columns}
+    assert place.run("ls", "--help", env=env).code == 0
+    assert place.on_terminal(*BUILD, env=env).code == 0
+
+
 # Colours.
 
 
