@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 from typing import ClassVar
 
@@ -32,6 +33,13 @@ def _escaped(char: str) -> str:
     if "\udc80" <= char <= "\udcff":
         return f"\\x{ord(char) - 0xDC00:02x}"
     return char.encode("unicode_escape").decode("ascii")
+
+
+def how_to_read(error: OSError) -> str:
+    """Return the hint for a file of the context that the system does not let one read."""
+    if error.errno in {errno.EMFILE, errno.ENFILE}:
+        return "Allow more open files (ulimit -n)."
+    return "Make it readable for this user, or exclude it in .dockerignore."
 
 
 class UploadError(Exception):

@@ -22,11 +22,14 @@ class Started:
         step: which one.
         total: bytes of content to pack or of archive to put; None where it is not known before.
         target: where to, for the eye: the spool's folder, or the URL without its query.
+        done: bytes of the total that are done by then, where others began the step before: several
+            COPYs of a template are in it at once.
     """
 
     step: Step
     total: int | None = None
     target: str = ""
+    done: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 Status: TypeAlias = Literal["present", "uploaded", "dry-run"]
 
 _NOT_FOUND = 404
+_NOT_SIGNED = {400, 401, 403}  # what a store says of an URL that does not fit
 _AT_ONCE = 4  # COPYs on their way: as many archives may be on the disk
 
 
@@ -470,6 +471,11 @@ class _Building:
             expired = target.is_expired() or "expired" in error.message.lower()
             if expired and not again:
                 raise _ExpiredError from error
+            if error.http_status in _NOT_SIGNED:  # nobody here can ask for another URL
+                error.hint = (
+                    "E2B gave the URL just now: is this machine's clock right, and does a proxy "
+                    "change what is sent?"
+                )
             raise
         return receipt_of(sent, packed.archive, packed.seconds)
 

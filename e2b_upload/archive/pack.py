@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Generator
@@ -17,7 +16,7 @@ from e2b_upload.archive.cores import usable_cores
 from e2b_upload.archive.deflate import codec_for
 from e2b_upload.archive.digest import Digesting
 from e2b_upload.context.problems import Problems
-from e2b_upload.errors import SourceError, UsageError
+from e2b_upload.errors import SourceError, UsageError, how_to_read
 from e2b_upload.events import Finished, Progress
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 # 2 MiB to compress and what comes of them, so it has an end, too.
 _MOST_FAST_THREADS, _MOST_THREADS = 4, 16
 _ENTRIES_AN_EVENT = 256
-_MORE_FILES = "Allow more open files (ulimit -n)."
 # What tells that a file is what it was.
 _version = attrgetter("st_mtime_ns", "st_ctime_ns", "st_size", "st_ino", "st_dev")
 
@@ -283,9 +281,7 @@ def _look(root: Root, entry: Entry | Problem) -> None:
 def _cannot_be_opened(root: Root, entry: Entry, error: OSError) -> SourceError:
     return SourceError(
         f"{root.shown(entry.path)} cannot be opened: {error.strerror}",
-        hint=_MORE_FILES
-        if error.errno in {errno.EMFILE, errno.ENFILE}
-        else "Make it readable for this user, or exclude it in .dockerignore.",
+        hint=how_to_read(error),
     )
 
 

@@ -56,7 +56,7 @@ _WORDS: dict[Step, tuple[str, str, str]] = {
     "pack": ("pack", "packing", "packed"),
     "put": ("upload", "uploading", "uploaded"),
 }
-_ASKING = "asking"
+_TO_WAIT = "waiting"
 _WORD = max(len(word) for words in _WORDS.values() for word in words)
 _SPINNER, _ASCII_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
 _DONE, _ASCII_DONE = "✓", "+"
@@ -108,6 +108,7 @@ class Display(Watcher):
         self._retry: Retrying | None = None
         self._target = ""
         self._attempt = ""
+        self._others_go_on = False  # while one COPY waits for another attempt
         self._until = 0.0
         self._console = Console(
             stderr=True,
@@ -204,14 +205,18 @@ class Display(Watcher):
         self._tell_retry()
         self._target = event.target
         step = self._steps[event.step]
-        step.started, step.total, step.finished = True, event.total, None
-        if not step.samples:  # what comes before the first frame counts, too
-            step.samples.append((time.monotonic(), step.done))
+        if event.total != step.total:  # else it is another attempt
+            self._attempt = ""
+        step = self._steps[event.step] = _Step(started=True, total=event.total, done=event.done)
+        # What comes before the first frame counts, too.
+        step.samples.append((time.monotonic(), event.done))
 
     def moved(self, event: Progress) -> None:
         """Note how far a step is."""
         step = self._steps[event.step]
         step.done, step.entries = event.done, event.entries
+        if event.step == "put":
+            self._others_go_on = self._retry is not None
 
     def finished(self, event: Finished) -> None:
         """Show what came of a step."""
@@ -223,6 +228,7 @@ class Display(Watcher):
         self._attempt = f"attempt {event.attempt} of {event.attempts}"
         self._until = time.monotonic() + event.seconds
         self._retry = event
+        self._others_go_on = False
 
     def _tell_retry(self) -> None:
         """Leave behind why there was another attempt, once that is not to be seen any more."""
@@ -288,7 +294,7 @@ class Display(Watcher):
                 yield row(mark, "green", done, _fit([*found, took], gap, beside))
             elif step.total is None:
                 yield row(spinning, "cyan", doing, _fit(found, gap, beside), "bold")
-            elif name == "put" and retry is not None:
+            elif name == "put" and retry is not None and not self._others_go_on:
                 yield from waiting(doing, retry)
                 retry = None
             else:
@@ -304,8 +310,8 @@ class Display(Watcher):
                     bar.pad_right(length - bar.cell_len + 2)
                 yield row(spinning, "cyan", doing, bar.append(f"{percent:3d}%"), "bold")
                 yield Text(indent + _fit(self._figures(step, name, now), gap, width - len(indent)))
-        if retry is not None:  # not of an upload: E2B is asked
-            yield from waiting(_ASKING, retry)
+        if retry is not None:  # E2B is asked again, or one COPY is put again while others go on
+            yield from waiting(_TO_WAIT, retry)
 
     def _figures(self, step: _Step, name: Step, now: float) -> list[str]:
         """Return what is known of a step that is going on, the most important first."""
@@ -318,7 +324,7 @@ class Display(Watcher):
             left = _clock(math.ceil(max(total - step.done, 0) / rate)) if rate else "-:--"
             figures += [f"{size(int(rate))}/s".rjust(10), f"{left} left"]
         if name == "put":
-            figures.append(self._attempt)
+            figures += [self._attempt] if not self._retry else []
         else:
             figures.append(entries(step.entries))
         return figures

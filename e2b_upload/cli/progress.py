@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from e2b_upload.cli.units import duration, size
@@ -52,34 +53,59 @@ def watch(report: Report, style: Style, steps: Sequence[Step] = ()) -> Iterator[
             display.stop()
 
 
+@dataclass(kw_only=True)
+class _Step:
+    """How far a step was when it began, and when the next line is due."""
+
+    total: int | None
+    base: int
+    begun: float
+    next_percent: int = 0
+    next_time: float = 0.0
+
+    def line_is_due(self, percent: int, now: float) -> bool:
+        """Tell whether it is time for a line, and when for the next one."""
+        if self.next_percent <= percent < 100 or now >= self.next_time:  # noqa: PLR2004
+            self.next_percent = percent - percent % _PLAIN_PERCENT + _PLAIN_PERCENT
+            self.next_time = now + _PLAIN_SECONDS
+            return True
+        return False
+
+
 class _Lines(Watcher):
     """A line at the beginning and the end of each step, and each 10% or 10 s between."""
 
-    total: int | None
-    next_percent: int
-    next_time: float
-    begun: float
+    def __init__(self, report: Report) -> None:
+        super().__init__(report)
+        self._steps: dict[Step, _Step] = {}
+        self._told: Step | None = None  # what the last line is about
 
     def started(self, event: Started) -> None:
-        self.total = event.total
-        self.begun = time.monotonic()
-        self.next_percent = _PLAIN_PERCENT
-        self.next_time = self.begun + _PLAIN_SECONDS
-        of = f"{size(event.total)} " if event.step == "put" and event.total is not None else ""
+        before = self._steps.get(event.step)
+        now = time.monotonic()
+        step = _Step(total=event.total, base=event.done, begun=now)
+        # This line is the first.
+        step.line_is_due(min(100 * event.done // event.total, 99) if event.total else 0, now)
+        self._steps[event.step] = step
+        self._told = event.step
+        own = event.total or 0
+        if before is not None and event.done:  # beside others
+            own -= before.total or 0
+        of = f"{size(own)} " if event.step == "put" and own > 0 else ""
         to = "to " if event.step == "put" else ""
         self.report.line(f"{_DOING[event.step]} {of}{to}{event.target}".rstrip())
 
     def moved(self, event: Progress) -> None:
-        now = time.monotonic()
-        percent = 100 * event.done // self.total if self.total else 0
-        if now < self.next_time and not self.next_percent <= percent < 100:  # noqa: PLR2004
+        step, now = self._steps[event.step], time.monotonic()
+        percent = 100 * event.done // step.total if step.total else 0
+        if not step.line_is_due(percent, now):
             return
-        self.next_time = now + _PLAIN_SECONDS
-        self.next_percent = percent - percent % _PLAIN_PERCENT + _PLAIN_PERCENT
-        share = f"{percent}%, " if self.total else ""
+        what = "" if event.step == self._told else f"{_DOING[event.step]}: "
+        self._told = event.step
+        share = f"{percent}%, " if step.total else ""
         files = f"{entries(event.entries)}, " if event.entries else ""
-        rate = event.done / max(now - self.begun, 1e-3)
-        self.report.line(f"  {share}{files}{size(event.done)}, {size(int(rate))}/s")
+        rate = max(event.done - step.base, 0) / max(now - step.begun, 1e-3)
+        self.report.line(f"  {what}{share}{files}{size(event.done)}, {size(int(rate))}/s")
 
     def finished(self, event: Finished) -> None:
         if event.step == "put":  # the last line tells that

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from e2b_upload.context.dockerignore import MAX_FILE_BYTES, Rule, Rules, read
 from e2b_upload.context.problems import Problem
-from e2b_upload.errors import SourceError, UsageError, printable
+from e2b_upload.errors import SourceError, UsageError, how_to_read, printable
 from e2b_upload.events import LeftOut
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ class _Walk:
             if not (excluded and isinstance(error, PermissionError)):
                 yield _problem(
                     f"the folder {self._root.shown(path)} cannot be listed: {error.strerror}",
-                    "Make it readable for this user, or exclude it in .dockerignore.",
+                    how_to_read(error),
                     error,
                 )
             return False

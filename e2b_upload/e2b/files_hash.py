@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from e2b_upload.context.collect import Entry, read_ignore_file
 from e2b_upload.context.problems import Problem, Problems
-from e2b_upload.errors import SourceError, UsageError, printable
+from e2b_upload.errors import SourceError, UsageError, how_to_read, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -324,7 +324,13 @@ def _glob(src: str, context: str) -> list[str]:
     except ImportError:
         raise extra_is_missing() from None
     matches = glob.iglob(src, flags=glob.GLOBSTAR | glob.DOTMATCH, root_dir=context)
-    found = {os.path.normpath(match) for match in matches}
+    try:
+        found = {os.path.normpath(match) for match in matches}
+    except RecursionError:
+        raise UsageError(
+            f"the source {printable(src)} matches without end: links lead in a circle",
+            hint="Name the folders. E2B's SDK cannot build with this source, either.",
+        ) from None
     if any(map(_is_outside, found)):
         raise _leads_out(src)
     return sorted(found)
@@ -489,9 +495,9 @@ class _Selection:
         return self._first.setdefault(key, path)
 
     def _unreadable(self, path: str, error: OSError) -> Problem:
-        hint = "It changed while it was looked at: run again when nothing writes to it."
-        if isinstance(error, PermissionError):
-            hint = "Make it readable for this user, or exclude it in .dockerignore."
+        hint = how_to_read(error)
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            hint = "It changed while it was looked at: run again when nothing writes to it."
         shown = self._root.shown(path)
         problem = SourceError(f"{shown} cannot be read: {error.strerror}", hint=hint)
         problem.__cause__ = error
@@ -606,7 +612,7 @@ def _opened(root: Root, entry: Entry) -> int:
 def _cannot_be_read(root: Root, entry: Entry, error: OSError) -> SourceError:
     return SourceError(
         f"{root.shown(entry.path)} cannot be read: {error.strerror}",
-        hint="Make it readable for this user, or exclude it in .dockerignore.",
+        hint=how_to_read(error),
     )
 
 

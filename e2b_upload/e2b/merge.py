@@ -30,8 +30,8 @@ class _Part:
 class Merged:
     """Sums up what the COPYs tell, each in its thread.
 
-    A step begins again, with a larger total, when another COPY comes to it, and is finished when
-    all are through it: those as well that have no need of it.
+    A step begins again, with a larger total and what is done of it, when another COPY comes to it,
+    and is finished when all are through it: those as well that have no need of it.
 
     Args:
         count: how many COPYs there are.
@@ -79,7 +79,8 @@ class Merged:
                 self._begun.add(step)
                 self._parts[step][number] = _Part(total=total)
                 totals = [part.total for part in self._parts[step] if part.total is not None]
-                return replace(event, total=sum(totals) if totals else None)
+                total = sum(totals) if totals else None
+                return replace(event, total=total, done=self._done(step))
             case Progress(step=step, done=done, entries=entries):
                 part = self._parts[step][number]
                 part.done, part.entries = done, entries

@@ -354,7 +354,9 @@ class Seen:
         os.write(self._tty.fileno(), keys.encode())
 
     def resize(self, columns: int) -> None:
-        """Make the window as wide."""
+        """Make the window as wide, between two frames."""
+        while select.select([self._tty], [], [], 0.03)[0]:
+            self.read()
         self.screen.resize(columns=columns)
         _set_size(self._tty, columns)
         self.process.send_signal(signal.SIGWINCH)  # it is no terminal of its session's

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import signal
 import socket
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.cases import api, files_hash, link, link_or_store
+from e2b_upload.cli.progress import watch
+from e2b_upload.cli.report import Report
+from e2b_upload.events import Progress, Started
+from tests.cli.cases import api, files_hash, link, link_or_store, xml
 from tests.cli.harness import (
     ARCHIVE_KEYS,
     AT_ANY_MOMENT,
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from e2b_upload.events import Event
     from tests.cli.conftest import Call
     from tests.cli.harness import Place
     from tests.support.rawserver import RawServer, Script
@@ -107,19 +113,62 @@ def test_a_display_shows_each_copy_and_goes(server: RawServer, place: Place) -> 
     assert "uploaded: .:/b" in plain(ended.err)
 
 
+def told(*events: Event) -> None:
+    """Let plain lines tell of these events."""
+    with watch(Report(), "plain") as on_event:
+        for event in events:
+            on_event(event)
+
+
+def test_lines_of_steps_that_go_on_together(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(0, 0.5)  # seconds: half of one for each event
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    told(
+        Started(step="put", target="a", total=1_000_000),
+        Progress(step="put", done=500_000),
+        Started(step="pack", total=4_000_000, target="ctx"),
+        Progress(step="put", done=800_000),
+        Progress(step="pack", done=2_000_000, entries=3),
+        Started(step="put", target="b", total=3_000_000, done=900_000),
+        Progress(step="put", done=1_400_000),
+        Started(step="put", target="b", total=3_000_000, done=1_000_000),  # another attempt
+    )
+    assert capsys.readouterr().err.splitlines() == [
+        "uploading 1.0 MB to a",
+        "  50%, 500.0 kB, 1.0 MB/s",
+        "packing ctx",
+        "  uploading: 80%, 800.0 kB, 533.3 kB/s",
+        "  packing: 50%, 3 entries, 2.0 MB, 2.0 MB/s",
+        "uploading 2.0 MB to b",
+        "  46%, 1.4 MB, 1.0 MB/s",
+        "uploading to b",
+    ]
+
+
+def test_who_is_refused_is_not_sent_for_another_url(call: Call) -> None:
+    denied = xml("AccessDenied", "no")
+    with raw_server(KNOWN, link(), answer(403, denied)) as server:
+        ended = call(*BUILD[:-2], env=env(server))
+    assert ended.code == 6
+    assert "E2B gave the URL just now" in ended.err
+    assert "Ask for a fresh URL" not in ended.err
+
+
 @pytest.mark.parametrize("known", [[], [KNOWN]], ids=["the template", "a link"])
 def test_a_display_shows_that_e2b_is_asked_again(known: list[Script], place: Place) -> None:
     busy = answer(503, headers={"Retry-After": "90"})
     with raw_server(*known, busy) as server:
         more = env(server, E2B_UPLOAD_RETRIES="2", **AT_ANY_MOMENT)
         with place.seen(*BUILD, env=more) as seen:
-            rows = seen.until(r"! asking +attempt 2 of 3 in 1:[0-2]\d\n.*cannot answer now")
-            assert rows[-2].strip().startswith("! asking")
+            rows = seen.until(r"! waiting +attempt 2 of 3 in 1:[0-2]\d\n.*cannot answer now")
+            assert rows[-2].strip().startswith("! waiting")
             assert re.search("upload$", rows[-3])
             seen.process.send_signal(signal.SIGINT)
             ended = seen.end()
     assert ended.code == 130
-    assert not [row for row in seen.screen.rows if "asking" in row]
+    assert not [row for row in seen.screen.rows if "waiting" in row]
 
 
 def test_the_key_goes_to_the_api_alone(server: RawServer, call: Call) -> None:
@@ -243,3 +292,30 @@ def test_a_socket_is_not_listed_a_fifo_is(place: Place, call: Call) -> None:
         ("a", "file"),
         ("fifo", "special"),
     ]
+
+
+def test_a_glob_without_end_is_a_usage_error(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To come there in earnest takes a link to all there is, and long."""
+
+    def circle(*_: object, **__: object) -> Iterator[str]:
+        yield "a"
+        raise RecursionError
+
+    monkeypatch.setattr("wcmatch.glob.iglob", circle)
+    ended = call("hash", "ctx", "--copy", "**/*/**:/d")
+    assert ended.code == 2
+    assert "matches without end: links lead in a circle" in ended.err
+
+
+@pytest.mark.parametrize(
+    "form",
+    [KEY.upper(), "".join(f"%{ord(char):02x}" for char in KEY), KEY.replace("_", "%5F")],
+    ids=["upper case", "escaped", "partly escaped"],
+)
+def test_the_key_is_not_shown_in_other_forms(form: str, call: Call) -> None:
+    said = f'{{"code": 401, "message": "odd key {form}", "error_code": "{form}"}}'
+    with raw_server(answer(401, said.encode(), {"X-Request-Id": form})) as server:
+        for more in ([], ["--json"]):
+            ended = call(*BUILD, *more, env=env(server))
+            assert ended.code == 6
+            assert form not in ended.err + ended.out.decode()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import time
 from itertools import permutations
@@ -9,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from e2b_upload.context.root import Root
 from e2b_upload.e2b.files_hash import Copy
 from e2b_upload.e2b.merge import Merged
-from e2b_upload.errors import RefusedError
+from e2b_upload.errors import RefusedError, SourceError
 from e2b_upload.events import Finished, Progress, Retrying, Started
 from e2b_upload.template import build_template
 from e2b_upload.transfer.deadline import AbandonedError
@@ -143,6 +146,16 @@ def test_each_attempt_to_ask_is_told_one_at_a_time(tmp_path: Path) -> None:
     assert len([event for event in events if isinstance(event, Retrying)]) == 3
 
 
+def test_too_many_open_files_are_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(Root, "open", no_more)
+    with raw_server(KNOWN, link_or_store()) as server, pytest.raises(SourceError) as caught:
+        build(server, tmp_path, 1)
+    assert caught.value.hint == "Allow more open files (ulimit -n)."
+
+
 # What each tells, as one.
 
 
@@ -171,6 +184,7 @@ def test_sums_are_right_in_any_order(order: tuple[int, ...]) -> None:
             merged.tell(next(coming[number]), number)
         else:
             merged.skip(number, ["put"])
+    assert next(event.done for event in heard if isinstance(event, Started)) == 0
     *_, last = heard
     assert last == Finished(step="put", done=110, entries=0, seconds=2.0)
     assert [event for event in heard if isinstance(event, Finished)] == [last]
@@ -186,7 +200,8 @@ def test_a_second_attempt_begins_anew() -> None:
         *((0, started(10)), (1, done(6))),
     ]:
         merged.tell(event, number)
-    assert heard[-2:] == [started(30), done(6)]
+    again = Started(step="put", total=30, target="h", done=5)  # of the other one
+    assert heard[-2:] == [again, done(6)]
 
 
 def test_nobody_is_told_of_what_is_not_wanted() -> None:
