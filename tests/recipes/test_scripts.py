@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
+import tarfile
 import time
 from typing import TYPE_CHECKING
 
@@ -174,9 +176,11 @@ def test_if_changed_remembers_only_what_arrived(place: Workplace) -> None:
     assert not (place.path / "ctx.sha256").exists()
 
 
-def git(place: Workplace, *args: str) -> None:
-    who = {"GIT_CONFIG_NOSYSTEM": "1"}
-    ran = place.run("git", "-C", "ctx", *args, env=who)
+def git(place: Workplace, *args: str, of: str = "ctx") -> None:
+    env = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_ALLOW_PROTOCOL": "file"}
+    for who in ("AUTHOR", "COMMITTER"):
+        env |= {f"GIT_{who}_NAME": "nobody", f"GIT_{who}_EMAIL": "nobody@example.com"}
+    ran = place.run("git", "-C", of, *args, env=env)
     assert ran.code == 0, ran.err
 
 
@@ -190,6 +194,90 @@ def test_tracked_only_leaves_out_what_git_does_not_track(place: Workplace, bucke
     ran = place.run("bash", "tracked_only.sh", "./ctx", *PRESIGN)
     assert ran.code == 0, ran.err
     assert names(bucket.get(OBJECT)) == [".dockerignore", "a.txt", *KEPT[1:]]
+
+
+ODD = ["-x", "#c", "!d", "-C", " front", "end ", "\ttab", "tab\t", "\u00a0", "nbsp\u00a0", "new\nline"]
+ODD += ["\nline", "line\n", "a\\nb", "\\", "[ab]*", "\x1b[2J", "\u202e", "\udcff", "\u00e4\udcff "]
+"""Names that are hard to write down as a pattern, or on a line. Git takes all of them."""
+
+
+def test_tracked_only_leaves_out_whatever_its_name_is(place: Workplace, bucket: Seaweed) -> None:
+    git(place, "init", "--quiet")
+    for name in ODD:
+        place.write(f"ctx/src/{name}", "tracked\n")
+    git(place, "add", ".")
+    for name in ODD:
+        place.write(f"ctx/{name}", "untracked\n")
+        place.write(f"ctx/{name}folder{name}/{name}", "untracked\n")
+    ran = place.run("bash", "tracked_only.sh", "./ctx", *PRESIGN)
+    assert ran.code == 0, ran.err
+    tracked = [f"src/{name}" for name in ODD]
+    assert sorted(names(bucket.get(OBJECT))) == sorted([*KEPT, *tracked])
+
+
+def test_tracked_only_sends_files_as_they_are_and_none_through_a_link(
+    place: Workplace, bucket: Seaweed
+) -> None:
+    """Nor one that is gone, and an ignore file counts that is not tracked itself."""
+    git(place, "init", "--quiet")
+    place.write("ctx/moved/file", "tracked\n")
+    place.write("ctx/gone", "tracked\n")
+    (place.path / "ctx/link").symlink_to("main.py")
+    (place.path / "ctx/.dockerignore").rename(place.path / "ignored")
+    git(place, "add", ".")
+    (place.path / "ignored").rename(place.path / "ctx/.dockerignore")
+    (place.path / "ctx/gone").unlink()
+    (place.path / "ctx/moved").rename(place.path / "elsewhere")
+    (place.path / "ctx/moved").symlink_to("../elsewhere")
+    place.write("ctx/main.py", "changed\n").chmod(0o775)
+    ran = place.run("bash", "tracked_only.sh", "./ctx", *PRESIGN)
+    assert ran.code == 0, ran.err
+    with tarfile.open(fileobj=io.BytesIO(bucket.get(OBJECT))) as tar:
+        assert tar.getnames() == ["link", *KEPT[1:]]
+        assert tar.getmember("link").linkname == "main.py"
+        assert tar.getmember("main.py").mode == 0o775
+        main = tar.extractfile("main.py")
+        assert main is not None
+        assert main.read() == b"changed\n"
+
+
+def repository(place: Workplace, name: str) -> None:
+    """Make a repository with a file in a commit, and one that is not tracked."""
+    place.write(f"{name}/file", "tracked\n")
+    git(place, "init", "--quiet", of=name)
+    git(place, "add", ".", of=name)
+    git(place, "commit", "--quiet", "--message", "one", of=name)
+    place.write(f"{name}/.env", "untracked\n")
+
+
+def test_tracked_only_goes_into_submodules(place: Workplace, bucket: Seaweed) -> None:
+    repository(place, "other")
+    git(place, "init", "--quiet")
+    git(place, "add", ".")
+    for name in ("sub", "src/empty"):
+        git(place, "submodule", "--quiet", "add", "../other", name)
+    git(place, "submodule", "--quiet", "deinit", "--force", "src/empty")
+    place.write("ctx/sub/.env", "untracked\n")
+    repository(place, "ctx/own")
+    ran = place.run("bash", "tracked_only.sh", "./ctx", *PRESIGN)
+    assert ran.code == 0, ran.err
+    sent = {*KEPT, ".gitmodules", "src/empty", "sub", "sub/file"}
+    assert sorted(names(bucket.get(OBJECT))) == sorted(sent)
+
+
+def test_tracked_only_refuses_a_repository_that_git_only_points_to(
+    place: Workplace, bucket: Seaweed
+) -> None:
+    bucket.put(OBJECT, b"untouched")
+    git(place, "init", "--quiet")
+    repository(place, "ctx/own\x1b")
+    git(place, "add", ".")
+    ran = place.run("bash", "tracked_only.sh", "./ctx", *PRESIGN)
+    assert ran.code == 1
+    assert "own" in ran.err
+    assert "Git tracks nothing" in ran.err
+    assert "\x1b" not in ran.err
+    assert bucket.get(OBJECT) == b"untouched"
 
 
 def test_tracked_only_sends_nothing_where_git_fails(place: Workplace, bucket: Seaweed) -> None:
