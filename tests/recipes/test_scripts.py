@@ -301,12 +301,38 @@ def test_unpack_unpacks_what_would_be_sent(place: Workplace) -> None:
 def test_largest_lists_and_fails_above_the_limit(place: Workplace) -> None:
     ran = place.run("sh", "largest.sh", "./ctx", "200000")
     assert ran.code == 0, ran.err
-    assert "100000\tsrc/big.bin\n" in ran.out
+    assert " 100.0 kB   99%  src/big.bin\n" in ran.out
     assert "noise" not in ran.out
-    ran = place.run("sh", "largest.sh", "./ctx", "100000")
-    assert ran.code == 1
-    assert ran.err == "100016 bytes would be sent, 100000 are allowed\n"
+    assert place.run("sh", "largest.sh", "./ctx", "100016").code == 0
+    for limit in ("100015", "0"):
+        ran = place.run("sh", "largest.sh", "./ctx", limit)
+        assert ran.code == 1
+        assert ran.err.endswith(f"\n100016 bytes would be sent, {limit} are allowed\n")
     assert place.run("sh", "largest.sh", "./nowhere", "1").code == 2
+
+
+@pytest.mark.parametrize(
+    "limit", ["1MB", "", "-1", "1e9", "0x10", "1.5", " 1", "1\n2", "\u0661", "true", "--help"]
+)
+def test_largest_refuses_what_is_no_number_of_bytes(place: Workplace, limit: str) -> None:
+    ran = place.run("sh", "largest.sh", "./ctx", limit)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == "the limit is a number of bytes, such as 100000000\n"
+
+
+def test_largest_knows_numbers_of_any_length(place: Workplace) -> None:
+    for limit in ("9" * 30, "0" * 30 + "100016"):
+        ran = place.run("sh", "largest.sh", "./ctx", limit)
+        assert ran.code == 0, ran.err
+    ran = place.run("sh", "largest.sh", "./ctx", "0" * 30)
+    assert ran.code == 1
+
+
+def test_largest_shows_no_name_as_it_is(place: Workplace) -> None:
+    place.write("ctx/a\x1b[2J\n9 GB   99%  forged\u202e\x9b", "x")
+    ran = place.run("sh", "largest.sh", "./ctx", "200000")
+    assert ran.code == 0, ran.err
+    assert r"a\x1b[2J\n9 GB   99%  forged\u202e\x9b" in ran.out
 
 
 def test_left_out_names_what_git_tracks_and_is_not_sent(place: Workplace) -> None:
