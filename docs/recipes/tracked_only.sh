@@ -28,7 +28,7 @@ tracked() {
     while IFS= read -r -d '' name; do
       is_there "$name" || continue
       if [[ -d $context/$name && ! -L $context/$name && $(ls -A -- "$context/$name") ]]; then
-        printf '%q holds files, and Git tracks nothing in it: is it a submodule?\n' "$name" >&2
+        printf 'Git tracks nothing in %q, and there are files: is it a submodule?\n' "$name" >&2
         exit 1
       fi
       printf './%s\0' "$name"

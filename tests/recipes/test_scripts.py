@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from e2b_upload.errors import printable
 from tests.recipes.workplace import KEPT, OBJECT, PROGRAMS, RECIPES, names
 from tests.support.rawserver import answer, raw_server, silent
 
@@ -196,7 +197,19 @@ def test_tracked_only_leaves_out_what_git_does_not_track(place: Workplace, bucke
     assert names(bucket.get(OBJECT)) == [".dockerignore", "a.txt", *KEPT[1:]]
 
 
-ODD = ["-x", "#c", "!d", "-C", " front", "end ", "\ttab", "tab\t", "\u00a0", "nbsp\u00a0", "new\nline"]
+ODD = [
+    "-x",
+    "#c",
+    "!d",
+    "-C",
+    " front",
+    "end ",
+    "\ttab",
+    "tab\t",
+    "\u00a0",
+    "nbsp\u00a0",
+    "new\nline",
+]
 ODD += ["\nline", "line\n", "a\\nb", "\\", "[ab]*", "\x1b[2J", "\u202e", "\udcff", "\u00e4\udcff "]
 """Names that are hard to write down as a pattern, or on a line. Git takes all of them."""
 
@@ -270,12 +283,12 @@ def test_tracked_only_refuses_a_repository_that_git_only_points_to(
 ) -> None:
     bucket.put(OBJECT, b"untouched")
     git(place, "init", "--quiet")
-    repository(place, "ctx/own\x1b")
+    repository(place, "ctx/::own\x1b")
     git(place, "add", ".")
     ran = place.run("bash", "tracked_only.sh", "./ctx", *PRESIGN)
     assert ran.code == 1
     assert "own" in ran.err
-    assert "Git tracks nothing" in ran.err
+    assert ran.err.startswith("Git tracks nothing in ")
     assert "\x1b" not in ran.err
     assert bucket.get(OBJECT) == b"untouched"
 
@@ -340,9 +353,44 @@ def test_left_out_names_what_git_tracks_and_is_not_sent(place: Workplace) -> Non
     git(place, "add", ".")
     place.write("ctx/untracked.log", "x\n")
     ran = place.run("bash", "left_out.sh", "./ctx")
-    assert (ran.code, ran.out) == (0, "noise.log: .dockerignore:1:*.log\n"), ran.err
+    assert (ran.code, ran.out) == (0, ".dockerignore:1:*.log: noise.log\n"), ran.err
     place.write("ctx/.dockerignore", "[\n")
-    assert place.run("bash", "left_out.sh", "./ctx").code == 2
+    ran = place.run("bash", "left_out.sh", "./ctx")
+    assert ran.code
+    assert "does not parse" in ran.err
+
+
+def test_left_out_fails_where_git_does(place: Workplace) -> None:
+    assert place.run("bash", "left_out.sh", "./ctx").code == 128
+    git(place, "init", "--quiet")
+    ran = place.run("bash", "left_out.sh", "./ctx")  # nothing is tracked yet
+    assert (ran.code, ran.log) == (0, "")
+
+
+def test_left_out_names_each_file_whatever_its_name_is(place: Workplace) -> None:
+    git(place, "init", "--quiet")
+    for name in ("-", "--json", '"', *ODD):
+        place.write(f"ctx/{name}", "x\n")
+        place.write(f"ctx/src/{name}", "x\n")
+    git(place, "add", ".")
+    place.write("ctx/.dockerignore", "*\n!src\n")
+    ran = place.run("bash", "left_out.sh", "./ctx")
+    assert ran.code == 0, ran.err
+    known = [".dockerignore", "main.py", "noise.log", "-", "--json", '"', *ODD]
+    told = [f".dockerignore:1:*: {printable(name)}\n" for name in known]
+    assert sorted(ran.out.splitlines(keepends=True)) == sorted(told)
+
+
+def test_left_out_keeps_what_else_is_said_apart_from_the_name(place: Workplace) -> None:
+    git(place, "init", "--quiet")
+    git(place, "add", ".")
+    place.write("ctx/.dockerignore", "src\n")
+    (place.path / "ctx/src/a b.txt").unlink()
+    ran = place.run("bash", "left_out.sh", "./ctx")
+    assert ran.out.splitlines() == [
+        ".dockerignore:1:src: src/a b.txt (by its folder src; does not exist)",
+        ".dockerignore:1:src: src/big.bin (by its folder src)",
+    ]
 
 
 def test_no_process_has_the_url_among_its_arguments(place: Workplace) -> None:
