@@ -12,7 +12,7 @@ trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-e2b-upload pack "$context" -o "$scratch/ctx.tar.gz"
+e2b-upload pack -o "$scratch/ctx.tar.gz" -- "$context"
 for url in first second third; do
   code=0
   "$@" | e2b-upload put "$scratch/ctx.tar.gz" --url - || code=$?

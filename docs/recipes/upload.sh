@@ -7,7 +7,7 @@ context=$1
 shift
 
 code=0
-result=$("$@" | e2b-upload build "$context" --url - --json) || code=$?
+result=$("$@" | e2b-upload build --url - --json -- "$context") || code=$?
 ask() { printf '%s\n' "$result" | jq -r "$1"; }
 
 # What went wrong stands on standard error already; here is what to do about it.

@@ -84,3 +84,15 @@ def test_e2b(place: Workplace, bucket: Seaweed) -> None:
     assert third.code == 22
     assert "Invalid API key" in third.err
     assert "e2b_secret" not in first.log + second.log + third.log
+
+
+def test_e2b_takes_a_name_that_looks_like_an_option(place: Workplace, bucket: Seaweed) -> None:
+    bucket.put(OBJECT, b"untouched")
+    (place.path / "ctx").rename(place.path / "-ctx")
+    needed = json.dumps({"present": False, "url": bucket.presign_put(OBJECT)}).encode()
+    with raw_server(answer(201, needed)) as server:
+        env = {"E2B_API_URL": server.url, "E2B_API_KEY": "e2b_secret"}
+        ran = place.run("sh", "upload_to_e2b.sh", "-ctx", "[1-2]", "f" * 64, env=env)
+        assert [asked.target for asked in server.requests] == [f"/templates/[1-2]/files/{'f' * 64}"]
+    assert ran.code == 0, ran.err
+    assert names(bucket.get(OBJECT)) == KEPT

@@ -393,6 +393,37 @@ def test_left_out_keeps_what_else_is_said_apart_from_the_name(place: Workplace) 
     ]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sh upload.sh -ctx cat url",
+        "sh fresh_url.sh -ctx cat url",
+        "sh if_changed.sh -ctx --last cat url",
+        "bash tracked_only.sh -ctx cat url",
+        "bash unpack.sh -ctx -seen",
+        "sh largest.sh -ctx 200000",
+        "bash left_out.sh -ctx",
+    ],
+)
+def test_a_name_that_looks_like_an_option_is_none(
+    place: Workplace, bucket: Seaweed, command: str
+) -> None:
+    git(place, "init", "--quiet")
+    git(place, "add", ".")
+    place.write("ctx/.dockerignore", "*.log\n.git\n")
+    (place.path / "ctx").rename(place.path / "-ctx")
+    bucket.put(OBJECT, b"untouched")
+    ran = place.run(*command.split())
+    assert ran.code == 0, ran.err
+    if "url" in command:
+        assert names(bucket.get(OBJECT)) == KEPT
+    if "if_changed" in command:
+        assert place.run(*command.split()).out == "nothing changed\n"
+    assert ("big.bin" in ran.out) == ("largest" in command)
+    assert ("noise.log" in ran.out) == ("left_out" in command)
+    assert (place.path / "-seen/main.py").exists() == ("unpack" in command)
+
+
 def test_no_process_has_the_url_among_its_arguments(place: Workplace) -> None:
     git(place, "init", "--quiet")
     stand_in = '#!/bin/sh\necho "$@" >>commands\ncat >/dev/null\necho "{}"\n'

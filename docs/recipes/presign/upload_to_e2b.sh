@@ -7,7 +7,8 @@ api=${E2B_API_URL:-https://api.${E2B_DOMAIN:-e2b.app}}
 
 # printf is part of the shell, so the key does not stand in the process list.
 answer=$(printf 'X-API-KEY: %s\n' "$E2B_API_KEY" |
-  curl --fail-with-body --silent --show-error --header @- "$api/templates/$template/files/$hash") || {
+  curl --globoff --fail-with-body --silent --show-error --header @- \
+    "$api/templates/$template/files/$hash") || {
   code=$?
   printf '%s\n' "$answer" >&2
   exit "$code"
@@ -24,4 +25,4 @@ while IFS= read -r header; do
 done <<END
 $(ask '.headers // {} | to_entries[] | "\(.key): \(.value)"')
 END
-ask .url | e2b-upload build "$context" --url - "$@"
+ask .url | e2b-upload build --url - "$@" -- "$context"
