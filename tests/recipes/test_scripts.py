@@ -99,6 +99,14 @@ def test_upload_tells_other_failures_apart(
     assert ran.err.splitlines()[-1].strip() == told
 
 
+def test_upload_shows_no_word_of_the_store_as_it_is(place: Workplace) -> None:
+    said = b"<Error><Code>a\x1b[2J\xc2\x9b##[error]Denied</Code></Error>"
+    with raw_server(answer(403, said)) as server:
+        ran = place.run("sh", "upload.sh", "./ctx", "echo", f"{server.url}/k?a=b", env=ONCE)
+    assert (ran.code, ran.out) == (6, "")
+    assert ran.err.splitlines()[-1] == "ask for another URL (a??2J????error?Denied)"
+
+
 @pytest.mark.parametrize("first", ["expired", "refused", "unavailable"])
 def test_fresh_url_packs_once_and_asks_for_another_url(
     place: Workplace, bucket: Seaweed, first: str
