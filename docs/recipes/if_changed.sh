@@ -15,7 +15,7 @@ trap 'exit 143' TERM
 # With one time for all, the same files are the same bytes: in every clone, on every machine.
 packed=$(e2b-upload pack --mtime 0 -o "$scratch/ctx.tar.gz" --json -- "$context")
 sha256=$(printf '%s\n' "$packed" | jq -r .archive.sha256)
-if [ -e "$last" ] && [ "$(cat "$last")" = "$sha256" ]; then
+if [ -e "$last" ] && [ "$(cat <"$last")" = "$sha256" ]; then
   echo "nothing changed"
   exit
 fi

@@ -4,5 +4,5 @@
 # Into a machine or an image the same way: … | ssh host 'tar -xz', … | docker build -
 set -euo pipefail # a pipe fails where any part of it does
 
-mkdir -p "$2"
+mkdir -p -- "$2"
 e2b-upload pack -o - -- "$1" | tar -xzf - -C "$2"

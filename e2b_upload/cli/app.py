@@ -417,8 +417,9 @@ def ls(
     cls=_Command,
     context_settings=HELP,
     help="Say of each PATH whether it is part of CONTEXT, and which pattern decided.\n\n"
-    "A line a path, with tabs between: kept or excluded; file, line and pattern; the path; and in "
-    "brackets, where it is needed, what the pattern does not tell.",
+    "A line a path, with a tab between columns: kept or excluded; file, line and pattern; the "
+    "path; and only where more is to be said, that, in brackets. What cannot be printed is "
+    "escaped.",
     epilog=_examples("explain ./ctx src/app.py", "explain ./ctx - < paths.txt"),
 )
 def explain(

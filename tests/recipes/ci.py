@@ -202,6 +202,9 @@ _EXPRESSION = re.compile(r"\$\{\{ ([a-z]+(?:\.[\w-]+)+) \}\}")
 
 Contexts: TypeAlias = dict[str, Any]
 
+_ESCAPES: Final = (("%0D", "\r"), ("%0A", "\n"), ("%25", "%"))
+"""What a runner reads in a command's value, in its order."""
+
 
 @dataclass
 class GitHub:
@@ -294,11 +297,11 @@ class GitHub:
         """Add to the log what a person would see of it."""
         for line in ran.log.splitlines(keepends=True):
             if line.startswith("::add-mask::"):
-                mask = line.removeprefix("::add-mask::").rstrip("\n")
-                # As actions/runner reads a command's data, in that order.
-                for code, text in {"%0D": "\r", "%0A": "\n", "%25": "%"}.items():
-                    mask = mask.replace(code, text)
-                self.masks.add(mask)
+                value = line.removeprefix("::add-mask::").rstrip("\r\n")
+                for written, meant in _ESCAPES:
+                    value = value.replace(written, meant)
+                assert value, "there is nothing to mask"
+                self.masks |= {value, *filter(None, value.splitlines())}
             else:
                 self.log += line
         for secret in (*self.secrets.values(), *self.masks):

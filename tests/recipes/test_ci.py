@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.recipes.ci import OURS, SYSTEMS, GitHub, Jenkinsfile, load
+from tests.recipes.ci import OURS, SECRETS, SYSTEMS, GitHub, Jenkinsfile, load
 from tests.recipes.workplace import KEPT, OBJECT, PROGRAMS, RECIPES, REPOSITORY, names
 
 if TYPE_CHECKING:
@@ -148,3 +148,50 @@ def test_the_action_takes_inputs_for_what_they_are(job: Workplace, bucket: Seawe
     assert not (job.path / "pwned").exists()
     assert "Signature" not in runner.log
     assert url in runner.masks
+
+
+@pytest.mark.parametrize("around", ["", "\n", " \r\n\t"])
+def test_the_action_masks_the_url_and_its_query(
+    job: Workplace, bucket: Seaweed, around: str
+) -> None:
+    """Whatever else is said of them in the job, and by whom."""
+    runner = GitHub(job, secrets={})
+    url = bucket.presign_put(OBJECT, ContentType="50%0A or 50%25")
+    headers = "Content-Type: 50%0A or 50%25"
+    given = {"context": "ctx", "url": f"{around}{url}{around}", "headers": headers}
+    code, outputs = runner.run_action(given)
+    assert (code, outputs["status"]) == (0, "uploaded"), runner.log
+    query = url.partition("?")[2]
+    assert {url, query} <= runner.masks
+    assert "Signature" not in runner.log
+
+
+def test_the_action_masks_each_line_of_what_is_no_url(job: Workplace, bucket: Seaweed) -> None:
+    runner = GitHub(job, secrets={})
+    first, second = (bucket.presign_put(name) for name in ("first", "second"))
+    code, outputs = runner.run_action({"context": "ctx", "url": f"{first}\n\n{second}\n"})
+    assert (code, outputs["status"]) == (2, "failed")
+    assert {first, second} <= runner.masks
+    assert "Signature" not in runner.log
+
+
+def test_the_workflow_masks_the_url_before_it_is_an_output(job: Workplace) -> None:
+    url = "https://example.com/k?a=50%25&X-Amz-Signature=0%0A"
+    job.write("presign_s3.py", f"print({url!r})\n")
+    runner = GitHub(job, secrets={name: job.env[name] for name in SECRETS})
+    (step,) = (
+        step
+        for step in load(PIPELINES / "github-action.yml")["jobs"]["upload"]["steps"]
+        if step.get("id") == "presign"
+    )
+    contexts = runner.contexts
+    assert runner.run_steps([step], contexts) == 0, runner.log
+    assert contexts["steps"]["presign"]["outputs"] == {"url": url}
+    assert runner.masks == {url}
+
+
+def test_an_action_without_a_url_masks_nothing(job: Workplace) -> None:
+    runner = GitHub(job, secrets={})
+    code, outputs = runner.run_action({"context": "ctx", "url": "\n"})
+    assert (code, outputs["status"]) == (2, "failed")
+    assert runner.masks == set()

@@ -84,3 +84,34 @@ def test_e2b(place: Workplace, bucket: Seaweed) -> None:
     assert third.code == 22
     assert "Invalid API key" in third.err
     assert "e2b_secret" not in first.log + second.log + third.log
+
+
+def test_e2b_takes_a_name_that_looks_like_an_option(place: Workplace, bucket: Seaweed) -> None:
+    bucket.put(OBJECT, b"untouched")
+    (place.path / "ctx").rename(place.path / "-ctx")
+    needed = json.dumps({"present": False, "url": bucket.presign_put(OBJECT)}).encode()
+    with raw_server(answer(201, needed)) as server:
+        env = {"E2B_API_URL": server.url, "E2B_API_KEY": "e2b_secret"}
+        ran = place.run("sh", "upload_to_e2b.sh", "-ctx", "[1-2]", "f" * 64, env=env)
+        assert [asked.target for asked in server.requests] == [f"/templates/[1-2]/files/{'f' * 64}"]
+    assert ran.code == 0, ran.err
+    assert names(bucket.get(OBJECT)) == KEPT
+
+
+def test_e2b_sends_nothing_where_the_answer_is_not_understood(
+    place: Workplace, bucket: Seaweed
+) -> None:
+    bucket.put(OBJECT, b"untouched")
+    listed = json.dumps({"url": bucket.presign_put(OBJECT), "headers": "Content-Type: a"}).encode()
+    said = b"\n::error::\x1b[2J\xc2\x9b no"
+    with raw_server(answer(200, b"<html>"), answer(200, listed), answer(403, said)) as server:
+        env = {"E2B_API_URL": server.url, "E2B_API_KEY": "e2b_secret"}
+        command = ("sh", "upload_to_e2b.sh", "./ctx", "template-1", "f" * 64)
+        page, no_headers, denied = (place.run(*command, env=env) for _ in range(3))
+    for ran in (page, no_headers):
+        assert ran.code
+        assert "error" in ran.err
+        assert "URL" not in ran.err  # e2b-upload was not even asked
+    assert denied.code == 22
+    assert denied.err.endswith("\nE2B says:  ::error:: [2J   no\n")
+    assert bucket.get(OBJECT) == b"untouched"

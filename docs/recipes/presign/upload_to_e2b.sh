@@ -7,21 +7,26 @@ api=${E2B_API_URL:-https://api.${E2B_DOMAIN:-e2b.app}}
 
 # printf is part of the shell, so the key does not stand in the process list.
 answer=$(printf 'X-API-KEY: %s\n' "$E2B_API_KEY" |
-  curl --fail-with-body --silent --show-error --header @- "$api/templates/$template/files/$hash") || {
+  curl --globoff --fail-with-body --silent --show-error --header @- \
+    "$api/templates/$template/files/$hash") || {
   code=$?
-  printf '%s\n' "$answer" >&2
+  # A terminal might obey it, and a line of it might be a command to a CI system's log.
+  printf 'E2B says: %s' "$answer" | LC_ALL=C tr -c '[:print:]' ' ' >&2
+  echo >&2
   exit "$code"
 }
 ask() { printf '%s\n' "$answer" | jq -r "$1"; }
 
-if [ "$(ask .present)" = true ]; then
+present=$(ask .present)
+if [ "$present" = true ]; then
   echo "E2B has these files already"
   exit
 fi
+headers=$(ask '.headers // {} | to_entries[] | "\(.key): \(.value)"')
 set --
 while IFS= read -r header; do
   [ -z "$header" ] || set -- "$@" --header "$header"
 done <<END
-$(ask '.headers // {} | to_entries[] | "\(.key): \(.value)"')
+$headers
 END
 ask .url | e2b-upload build --url - "$@" -- "$context"
