@@ -66,10 +66,9 @@ from e2b_upload.cli.options import (
 from e2b_upload.cli.report import Report, use_color
 from e2b_upload.cli.template import (
     read_api,
-    read_copies,
+    read_copies_if_any,
     read_what_to_copy,
     refuse_beside,
-    refuse_ignore_file,
 )
 from e2b_upload.errors import UsageError
 from e2b_upload.events import OnEvent, Step
@@ -375,6 +374,7 @@ def ls(
     largest: Largest = None,
     tree: Tree = False,
     copy: Copies = None,
+    dockerfile: Dockerfile = None,
     ignore_file: IgnoreFile = None,
     no_ignore: NoIgnore = False,
     exclude: Exclude = None,
@@ -395,9 +395,8 @@ def ls(
         "follow_symlinks": follow_symlinks,
         "secrets": secrets,
     }
-    if copy:
-        refuse_ignore_file(ctx, "--copy")
-        copies = read_copies(copy)
+    copies = read_copies_if_any(ctx, copy, dockerfile)
+    if copies:
         from e2b_upload.template import collect_copies
 
         collect: Any = partial(collect_copies, context, copies, **options)
@@ -410,7 +409,7 @@ def ls(
 
     with _watch(report, "none") as on_event:
         entries = collect(on_event=on_event)
-        list_entries(entries, report, context, largest=largest, tree=tree, walked=not copy)
+        list_entries(entries, report, context, largest=largest, tree=tree, walked=not copies)
 
 
 @app.command(
@@ -427,6 +426,7 @@ def explain(
     context: Context,
     paths: Paths,
     copy: Copies = None,
+    dockerfile: Dockerfile = None,
     ignore_file: IgnoreFile = None,
     no_ignore: NoIgnore = False,
     exclude: Exclude = None,
@@ -439,9 +439,8 @@ def explain(
     """Ask the rules."""
     report = _report(ctx, quiet=quiet, verbose=verbose, color=color, as_json=as_json)
     stdin = StandardInput()
-    if copy:
-        refuse_ignore_file(ctx, "--copy")
-        copies = read_copies(copy)
+    copies = read_copies_if_any(ctx, copy, dockerfile)
+    if copies:
         from e2b_upload.template import explain_copies
 
         decide: Any = partial(explain_copies, context, copies)
@@ -464,13 +463,14 @@ def explain(
     cls=_Command,
     context_settings=HELP,
     help="Print the files hash that E2B's SDK computes for a COPY.\n\n"
-    "A line for each --copy: 64 hexadecimal digits.",
+    "A line for each --copy, or each COPY and ADD of a --dockerfile: 64 hexadecimal digits.",
     epilog=_examples("hash ./ctx --copy .:/app", "hash ./ctx --copy src:/app --json"),
 )
 def hash_(
     ctx: typer.Context,
     context: Context,
     copy: Copies = None,
+    dockerfile: Dockerfile = None,
     exclude: Exclude = None,
     follow_symlinks: FollowSymlinks = False,
     quiet: Quiet = False,
@@ -480,11 +480,7 @@ def hash_(
 ) -> None:
     """Hash what is copied."""
     report = _report(ctx, quiet=quiet, verbose=verbose, color=color, as_json=as_json)
-    if not copy:
-        raise UsageError(
-            "there is nothing to hash", hint="Pass --copy SRC:DEST, such as --copy .:/app."
-        )
-    copies = read_copies(copy)
+    copies = read_what_to_copy(copy, dockerfile, "there is nothing to hash")
     from e2b_upload.template import files_hash
 
     patterns = [*map(as_utf8, exclude or ())]

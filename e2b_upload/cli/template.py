@@ -70,6 +70,20 @@ def refuse_ignore_file(ctx: typer.Context, option: str) -> None:
             raise UsageError(f"{other} and {option} exclude each other", hint=hint)
 
 
+def read_copies_if_any(
+    ctx: typer.Context, texts: list[str] | None, dockerfile: str | None
+) -> list[Copy]:
+    """Return what a template copies; nothing where neither option is given.
+
+    Raises:
+        UsageError: they cannot be used, or stand beside another ignore file.
+    """
+    if not texts and dockerfile is None:
+        return []
+    refuse_ignore_file(ctx, "--copy" if texts else "--dockerfile")
+    return read_what_to_copy(texts, dockerfile)
+
+
 def read_copies(texts: Iterable[str]) -> list[Copy]:
     """Return what each ``SRC:DEST`` says.
 
@@ -81,7 +95,11 @@ def read_copies(texts: Iterable[str]) -> list[Copy]:
     return [Copy.parse(as_utf8(text)) for text in texts]
 
 
-def read_what_to_copy(texts: list[str] | None, dockerfile: str | None) -> list[Copy]:
+def read_what_to_copy(
+    texts: list[str] | None,
+    dockerfile: str | None,
+    otherwise: str = "there is nothing to copy into the template",
+) -> list[Copy]:
     """Return what a template copies, from the options or from a Dockerfile.
 
     Raises:
@@ -92,7 +110,7 @@ def read_what_to_copy(texts: list[str] | None, dockerfile: str | None) -> list[C
     if dockerfile is None:
         if not texts:
             raise UsageError(
-                "there is nothing to copy into the template",
+                otherwise,
                 hint="Pass --copy SRC:DEST, such as .:/app, or --dockerfile FILE.",
             )
         return read_copies(texts)

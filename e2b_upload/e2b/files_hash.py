@@ -47,7 +47,7 @@ def extra_is_missing() -> UsageError:
     """Return what is raised where the packages of the extra are not installed."""
     return UsageError(
         "E2B's templates need packages that are not installed",
-        hint="Install e2b-upload[e2b].",
+        hint="They are its extra e2b: install e2b-upload[e2b], or from a clone '.[e2b]'.",
     )
 
 
@@ -657,7 +657,8 @@ def calculate(
         problems.raise_as_one()
     if entry is None:
         raise SourceError(
-            f"{printable(copy.src)} matches nothing in the context {printable(root.path)}",
+            f"the source {printable(copy.src)} matches nothing in the context "
+            f"{printable(root.path)}",
             hint="Is it excluded in .dockerignore? A source is a path or a glob in the context.",
         )
     return hashing.hexdigest()

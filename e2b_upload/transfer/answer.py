@@ -62,8 +62,8 @@ _HINT = {
     "NotImplemented": "The store does not support this request: is it a presigned PUT URL?",
     "RequestTimeTooSkewed": "This machine's clock is wrong: set it and try again.",
     "SignatureDoesNotMatch": (
-        "Send every header that was signed with -H, exactly as it was signed, "
-        "and the URL exactly as it was given."
+        "Was the URL signed for PUT? Send every header that was signed with -H, exactly as it was "
+        "signed, and the URL exactly as it was given."
     ),
 }
 _HINT_STATUS = {
@@ -246,7 +246,7 @@ def _broken_connection(
     if caused_by(TimeoutError, errors.TimeoutError):
         return UnavailableError(
             f"{stalled}: no byte moved in time",
-            hint="Try again, or from a network with a better way there.",
+            hint="Try again, wait for longer with --stall-timeout, or use another network.",
         )
     if any(mark in str(cause) for cause in causes for mark in _NO_CERTIFICATES):
         return UsageError(

@@ -361,9 +361,9 @@ OPTIONS_OF = {
     "put": "--url --url-file --header -H --retries --connect-timeout --stall-timeout --max-time "
     "--max-size --spool-dir --progress",
     "ls": "--ignore-file --no-ignore --exclude -x --follow-symlinks --secrets --tree --largest "
-    "--copy",
-    "explain": "--ignore-file --no-ignore --exclude -x --follow-symlinks --copy",
-    "hash": "--exclude -x --follow-symlinks --copy",
+    "--copy --dockerfile",
+    "explain": "--ignore-file --no-ignore --exclude -x --follow-symlinks --copy --dockerfile",
+    "hash": "--exclude -x --follow-symlinks --copy --dockerfile",
 }
 VARIABLES_OF = {
     "E2B_UPLOAD_URL": "--url",

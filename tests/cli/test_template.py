@@ -261,7 +261,10 @@ def test_without_the_extra_it_says_what_to_install(command: str, place: Place) -
     with raw_server(KNOWN) as server:
         ended = place.run(*command.split(), python=missing, env=env(server))
     assert ended.code == 2
-    assert ended.lines[-1] == "  Install e2b-upload[e2b]."
+    assert (
+        ended.lines[-1]
+        == "  They are its extra e2b: install e2b-upload[e2b], or from a clone '.[e2b]'."
+    )
 
 
 @pytest.mark.parametrize("step", ["asking", "sending"])

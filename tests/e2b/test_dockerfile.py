@@ -237,4 +237,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "e2b_dockerfile_utils", None)
     with pytest.raises(UsageError) as raised:
         copies("FROM x")
-    assert raised.value.hint == "Install e2b-upload[e2b]."
+    assert (
+        raised.value.hint
+        == "They are its extra e2b: install e2b-upload[e2b], or from a clone '.[e2b]'."
+    )

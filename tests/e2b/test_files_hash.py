@@ -795,7 +795,10 @@ def test_without_the_extra(name: str, context: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UsageError, match="packages that are not installed") as raised:
         calculate(Root(context), Copy("a", "/app"), [])
-    assert raised.value.hint == "Install e2b-upload[e2b]."
+    assert (
+        raised.value.hint
+        == "They are its extra e2b: install e2b-upload[e2b], or from a clone '.[e2b]'."
+    )
 
 
 def test_the_extra_is_not_imported_before_something_is_hashed() -> None:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cli.cases import api, link_or_store
 from tests.recipes.ci import OURS, SECRETS, SYSTEMS, GitHub, Jenkinsfile, load
 from tests.recipes.workplace import KEPT, OBJECT, PROGRAMS, RECIPES, REPOSITORY, names
+from tests.support.rawserver import raw_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -191,3 +193,14 @@ def test_an_action_without_a_url_masks_nothing(job: Workplace) -> None:
     code, outputs = runner.run_action({"context": "ctx", "url": "\n"})
     assert (code, outputs["status"]) == (2, "failed")
     assert runner.masks == set()
+
+
+def test_the_action_fills_the_cache_of_a_template(job: Workplace) -> None:
+    known = api(200, {"templateID": "z9y8x7", "public": False})
+    with raw_server(known, link_or_store()) as server:
+        env = {**job.env, "E2B_API_KEY": "e2b_00112233445566778899", "E2B_API_URL": server.url}
+        runner = GitHub(replace(job, env=env), secrets={})
+        args = "--template=t\n--copy=main.py:/app/\n--copy=src:/app/src\n"
+        code, outputs = runner.run_action({"context": "ctx", "args": args})
+        assert (code, outputs["status"]) == (0, "uploaded"), runner.log
+        assert [each.method for each in server.requests].count("PUT") == 2
