@@ -752,8 +752,8 @@ REFUSED: Final = [
          env=_E2B, scripts=(_KNOWN, answer(201, b'{"present": fal'))),
     Case("the API redirects", _TEMPLATE, 6, "where the key does not go", "E2B_API_URL", env=_E2B,
          scripts=(redirect(301, f"https://h/k?{QUERY}"),)),
-    Case("403 of the store, template", _TEMPLATE, 6, "403 AccessDenied", "E2B gave the URL", env=_E2B,
-         scripts=(_KNOWN, link(), answer(403, xml("AccessDenied", "no")))),
+    Case("403 of the store, template", _TEMPLATE, 6, "403 AccessDenied", "E2B gave the URL",
+         env=_E2B, scripts=(_KNOWN, link(), answer(403, xml("AccessDenied", "no")))),
     Case("larger than --max-size, template", f"{_TEMPLATE} --max-size 10", 6,
          "larger than the 10 that are", "--max-size", env=_E2B, scripts=(_KNOWN, link())),
 ]  # fmt: skip
