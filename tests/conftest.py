@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from coverage import Coverage
 
 from tests.support.azurite import Azurite, azurite
 from tests.support.seaweed import Seaweed, seaweed
@@ -68,24 +69,27 @@ def pytest_configure() -> None:
             signal.signal(number, handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave what takes long and runs through all of it out of what is measured for coverage.
-
-    To be traced costs a test as much again where files are many, and others run the same lines.
-    """
-    for item in items:
-        if item.nodeid.startswith(_UNMEASURED):
-            item.add_marker("no_cover")
-
-
 @pytest.fixture(autouse=True)
-def _children_are_measured_like_their_test(request: pytest.FixtureRequest) -> Iterator[None]:
+def _unmeasured(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Measure no coverage of what takes long and runs through all of it.
+
+    To be traced costs a test as much again, and others run the same lines. A worker of pytest-xdist
+    is measured twice, as a worker and as a child, of which pytest-cov's `no_cover` ends one.
+    """
+    if not request.node.nodeid.startswith(_UNMEASURED):
+        yield
+        return
+    stopped = []
+    while (measuring := Coverage.current()) is not None:
+        measuring.stop()
+        stopped.append(measuring)
     # Not by the fixture monkeypatch: asked for here, it would undo a test's own changes last.
     with pytest.MonkeyPatch.context() as patch:
-        if request.node.get_closest_marker("no_cover"):
-            for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
-                patch.delenv(name)
+        for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+            patch.delenv(name)
         yield
+    for measuring in reversed(stopped):
+        measuring.start()
 
 
 @pytest.fixture(autouse=True, scope="session")
