@@ -18,7 +18,8 @@ from tests.support.servers import MissingError
 _UNMEASURED = (
     *("tests/docs/", "tests/faults/", "tests/fuzz/", "tests/recipes/", "tests/soak/"),
     *("tests/archive/test_blocks.py", "tests/archive/test_roundtrip.py"),
-    *("tests/cli/test_secrets.py", "tests/context/test_corpus.py", "tests/context/test_weight.py"),
+    *("tests/cli/test_secrets.py", "tests/cli/test_streams.py"),
+    *("tests/context/test_corpus.py", "tests/context/test_weight.py"),
     *("tests/real/test_docker.py", "tests/test_contexts.py"),
 )
 
