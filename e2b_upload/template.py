@@ -25,7 +25,7 @@ from e2b_upload.context.root import Root
 from e2b_upload.context.secrets import guard
 from e2b_upload.e2b.files_hash import FilesHash, calculate, read_ignore_patterns, select
 from e2b_upload.e2b.merge import Merged
-from e2b_upload.errors import RefusedError, SourceError, UsageError, printable
+from e2b_upload.errors import RefusedError, SourceError, SpoolError, UsageError, printable
 from e2b_upload.events import Finished, Progress, Started, ignore_events
 from e2b_upload.pipeline import Packed, Receipt, Seconds, Target, receipt_of, whole
 from e2b_upload.transfer.deadline import AbandonedError
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 Status: TypeAlias = Literal["present", "uploaded", "dry-run"]
 
 _NOT_FOUND = 404
-_NOT_SIGNED = {400, 401, 403}  # what a store says of an URL that does not fit
+_NOT_SIGNED = {401, 403}  # what a store says of a URL that does not fit
 _AT_ONCE = 4  # COPYs on their way: as many archives may be on the disk
 
 
@@ -386,6 +386,11 @@ class _Building:
             for number, copy in enumerate(self._distinct):
                 brought.append(pool.submit(self._bring, copy, number))
             wait(brought, return_when=FIRST_EXCEPTION)
+        except RuntimeError as error:  # of submit: what the work raises is in its future
+            raise SpoolError(
+                "the system starts no more threads",
+                hint="Allow more processes (ulimit -u) or memory.",
+            ) from error
         finally:  # all is freed before anybody hears of it
             self._cancelled.set()
             pool.shutdown(cancel_futures=True)

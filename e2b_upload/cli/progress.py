@@ -89,8 +89,9 @@ class _Lines(Watcher):
         self._steps[event.step] = step
         self._told = event.step
         own = event.total or 0
-        if before is not None and event.done:  # beside others
-            own -= before.total or 0
+        more = own - (before.total or 0 if before else 0)
+        if more or event.done:  # beside others, of whom it may be one's next attempt
+            own = more
         of = f"{size(own)} " if event.step == "put" and own > 0 else ""
         to = "to " if event.step == "put" else ""
         self.report.line(f"{_DOING[event.step]} {of}{to}{event.target}".rstrip())

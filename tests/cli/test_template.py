@@ -134,6 +134,7 @@ def test_lines_of_steps_that_go_on_together(
         Started(step="put", target="b", total=3_000_000, done=900_000),
         Progress(step="put", done=1_400_000),
         Started(step="put", target="b", total=3_000_000, done=1_000_000),  # another attempt
+        Started(step="put", target="c", total=3_500_000),  # nobody has come on yet
     )
     assert capsys.readouterr().err.splitlines() == [
         "uploading 1.0 MB to a",
@@ -144,6 +145,7 @@ def test_lines_of_steps_that_go_on_together(
         "uploading 2.0 MB to b",
         "  46%, 1.4 MB, 1.0 MB/s",
         "uploading to b",
+        "uploading 500.0 kB to c",
     ]
 
 

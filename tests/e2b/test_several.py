@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import pytest
 from e2b_upload.context.root import Root
 from e2b_upload.e2b.files_hash import Copy
 from e2b_upload.e2b.merge import Merged
-from e2b_upload.errors import RefusedError, SourceError
+from e2b_upload.errors import RefusedError, SourceError, SpoolError
 from e2b_upload.events import Finished, Progress, Retrying, Started
 from e2b_upload.template import build_template
 from e2b_upload.transfer.deadline import AbandonedError
@@ -154,6 +155,19 @@ def test_too_many_open_files_are_no_change(tmp_path: Path, monkeypatch: pytest.M
     with raw_server(KNOWN, link_or_store()) as server, pytest.raises(SourceError) as caught:
         build(server, tmp_path, 1)
     assert caught.value.hint == "Allow more open files (ulimit -n)."
+
+
+def test_where_no_thread_starts_it_is_an_error_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Pool(ThreadPoolExecutor):
+        def submit(self, *_: Any, **__: Any) -> Any:
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("e2b_upload.template.ThreadPoolExecutor", Pool)
+    with raw_server(KNOWN, link_or_store()) as server, pytest.raises(SpoolError) as caught:
+        build(server, tmp_path, 2)
+    assert caught.value.message == "the system starts no more threads"
 
 
 # What each tells, as one.
