@@ -176,6 +176,19 @@ class Expiring:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageAnswered:
+    """A server that is not a known store answered success with an HTML page.
+
+    Attributes:
+        host: which one.
+        http_status: 200, 201 or 204.
+    """
+
+    host: str
+    http_status: int
+
+
 Event: TypeAlias = (
     Started
     | Progress
@@ -187,6 +200,7 @@ Event: TypeAlias = (
     | Redirected
     | Retrying
     | Expiring
+    | PageAnswered
 )
 OnEvent: TypeAlias = Callable[[Event], None]
 

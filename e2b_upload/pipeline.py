@@ -26,6 +26,7 @@ from e2b_upload.context.secrets import guard
 from e2b_upload.context.weight import Droppable, weigh
 from e2b_upload.errors import SourceError, SpoolError, UploadError, UsageError, printable
 from e2b_upload.events import Expiring, Finished, Heavy, Kept, Progress, Started, ignore_events
+from e2b_upload.transfer.condition import only_if_absent
 from e2b_upload.transfer.deadline import AbandonedError
 from e2b_upload.transfer.headers import checked_headers
 from e2b_upload.transfer.presigned import Terms, check_size, check_terms, read_terms
@@ -74,7 +75,8 @@ class Receipt:
         url: where it was put, without its query; None where nothing was.
         http_status: the store's answer; None where nothing was put.
         attempts: how many requests it took, redirects not counted.
-        verified: the check that proved the stored bytes, or None where the answer proves nothing.
+        verified: the check that proved the stored bytes, or None if the answer proves nothing.
+        present: True if nothing was stored, because ``if_absent`` was asked and the object exists.
         archive: what was packed and sent.
         seconds: how long it took.
     """
@@ -83,6 +85,7 @@ class Receipt:
     http_status: int | None = None
     attempts: int = 0
     verified: str | None = None
+    present: bool = False
     archive: Archive
     seconds: Seconds = field(default_factory=Seconds)
 
@@ -139,6 +142,10 @@ class PutOptions(TypedDict, total=False):
         max_time: seconds for the whole put, all attempts and waits. Default: any.
         max_size: bytes; a larger archive is not sent. Default: what the store takes in one PUT,
             where the URL tells.
+        if_absent: upload only if the object does not exist; otherwise the receipt's ``present`` is
+            True. Google Cloud Storage and OSS need a URL that was signed for it.
+        ignore_checksum: do not compare the store's digests with the archive's, for stores whose
+            ETags look like an MD5 and are not.
         on_event: told of progress, redirects and retries.
     """
 
@@ -148,6 +155,8 @@ class PutOptions(TypedDict, total=False):
     stall_timeout: float
     max_time: float | None
     max_size: int | None
+    if_absent: bool
+    ignore_checksum: bool
     on_event: OnEvent
 
 
@@ -271,6 +280,8 @@ def put(
     stall_timeout: float = STALL_TIMEOUT,
     max_time: float | None = None,
     max_size: int | None = None,
+    if_absent: bool = False,
+    ignore_checksum: bool = False,
     spool_dir: Path | None = None,
     on_event: OnEvent = ignore_events,
 ) -> Receipt:
@@ -287,6 +298,10 @@ def put(
         max_time: seconds for all of it, attempts and waits; None for any.
         max_size: bytes; a larger archive is not sent. None: what the store takes in one PUT, where
             the URL tells.
+        if_absent: upload only if the object does not exist; otherwise the receipt's ``present`` is
+            True. Google Cloud Storage and OSS need a URL that was signed for it.
+        ignore_checksum: do not compare the store's digests with the archive's, for stores whose
+            ETags look like an MD5 and are not.
         spool_dir: where a stream is written first; as for :func:`pack`.
         on_event: told of progress, redirects and retries.
 
@@ -305,7 +320,16 @@ def put(
         max_time=max_time,
     )
     checked = checked_headers(headers or {})
-    target = Target(parse(url, checked), checked, patience, max_size, on_event, None)
+    target = Target(
+        parse(url, checked),
+        checked,
+        patience,
+        max_size,
+        on_event,
+        cancelled=None,
+        if_absent=if_absent,
+        ignore_checksum=ignore_checksum,
+    )
     target.check()
     if isinstance(archive, Archive):
         if archive.path is None:
@@ -466,6 +490,8 @@ def _build(
     stall_timeout: float = STALL_TIMEOUT,
     max_time: float | None = None,
     max_size: int | None = None,
+    if_absent: bool = False,
+    ignore_checksum: bool = False,
     on_event: OnEvent = ignore_events,
     **options: Unpack[_PackOptions],
 ) -> Receipt:
@@ -480,7 +506,16 @@ def _build(
         raise UsageError("there is no URL to put to", hint="Name one, or make it a dry run.")
     target = None
     if url is not None:
-        target = Target(parse(url, checked), checked, patience, max_size, on_event, cancelled)
+        target = Target(
+            parse(url, checked),
+            checked,
+            patience,
+            max_size,
+            on_event,
+            cancelled,
+            if_absent=if_absent,
+            ignore_checksum=ignore_checksum,
+        )
         target.check()
     with _packed(context, output, on_event=on_event, **options) as packed:
         archive = packed.archive
@@ -512,10 +547,15 @@ class Target(NamedTuple):
     max_size: int | None
     on_event: OnEvent
     cancelled: threading.Event | None
+    if_absent: bool = False
+    ignore_checksum: bool = False
 
     def check(self) -> None:
         """Refuse what the store will surely refuse."""
-        check_terms(self._terms, self.url, self.headers, now=time.time())
+        headers = self.headers
+        if self.if_absent:
+            headers = only_if_absent(headers, self._terms, self.url)
+        check_terms(self._terms, self.url, headers, now=time.time())
 
     def foresee(self, took: float) -> None:
         """Warn where the URL expires within as many seconds as packing took."""
@@ -532,13 +572,15 @@ class Target(NamedTuple):
         """PUT: the one place where the library goes to the network."""
         from e2b_upload.transfer.put import Putting, Source
 
-        check_size(self._terms, self.url, os.stat(descriptor).st_size, self.max_size)
         source = Source(descriptor, lambda name: bytes.fromhex(getattr(digests(), name)), hashed)
         return Putting(
             source,
             self.url,
             headers=self.headers,
             patience=self.patience,
+            if_absent=self.if_absent,
+            ignore_checksum=self.ignore_checksum,
+            max_size=self.max_size,
             cancelled=self.cancelled,
             on_event=self.on_event,
         ).put()
@@ -555,6 +597,7 @@ def receipt_of(sent: Sent, archive: Archive, packed: Seconds | None = None) -> R
         http_status=sent.http_status,
         attempts=sent.attempts,
         verified=sent.verified,
+        present=sent.present,
         archive=archive,
         seconds=replace(packed or Seconds(), put=sent.seconds),
     )

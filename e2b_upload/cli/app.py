@@ -41,6 +41,8 @@ from e2b_upload.cli.options import (
     FollowSymlinks,
     Force,
     Headers,
+    IfAbsent,
+    IgnoreChecksum,
     IgnoreFile,
     Largest,
     MaxSize,
@@ -165,6 +167,8 @@ def build(
     stall_timeout: StallTimeout = None,
     max_time: MaxTime = None,
     max_size: MaxSize = None,
+    if_absent: IfAbsent = False,
+    ignore_checksum: IgnoreChecksum = False,
     dry_run: DryRun = False,
     template: Template = None,
     copy: Copies = None,
@@ -244,6 +248,8 @@ def build(
             **options,
             warn_size=limit or None,
             output=kept,
+            if_absent=if_absent,
+            ignore_checksum=ignore_checksum,
             count_first=style == "bar" and not quiet,
             on_event=on_event,
         )
@@ -331,6 +337,8 @@ def put(
     stall_timeout: StallTimeout = None,
     max_time: MaxTime = None,
     max_size: MaxSize = None,
+    if_absent: IfAbsent = False,
+    ignore_checksum: IgnoreChecksum = False,
     spool_dir: SpoolDir = None,
     progress: ProgressStyle = "auto",
     quiet: Quiet = False,
@@ -353,6 +361,8 @@ def put(
         stall_timeout=stall_timeout,
         max_time=max_time,
         max_size=read_size("--max-size", max_size),
+        if_absent=if_absent,
+        ignore_checksum=ignore_checksum,
     )
     refuse_empty("--spool-dir", spool_dir)
     from e2b_upload import pipeline

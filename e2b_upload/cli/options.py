@@ -213,6 +213,24 @@ MaxSize: TypeAlias = Annotated[
         "tells.",
     ),
 ]
+IfAbsent: TypeAlias = Annotated[
+    bool,
+    _option(
+        UPLOAD,
+        "--if-absent",
+        help="Upload only if the object does not exist; otherwise exit with 0 and status "
+        '"present".',
+    ),
+]
+IgnoreChecksum: TypeAlias = Annotated[
+    bool,
+    _option(
+        UPLOAD,
+        "--ignore-checksum",
+        help="Do not compare the store's digests with the archive's, for stores whose ETags look "
+        "like an MD5 and are not.",
+    ),
+]
 DryRun: TypeAlias = Annotated[bool, _option(UPLOAD, "--dry-run", help="Do all but the PUT.")]
 
 Template: TypeAlias = Annotated[

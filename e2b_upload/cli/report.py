@@ -123,6 +123,7 @@ class Report:
 
     def done(self, receipt: Receipt, status: str) -> None:
         """Say what came of it."""
+        status = "present" if receipt.present else status
         told = _as_json(receipt, status)
         if self.as_json:
             self.print_object(told)
@@ -246,6 +247,8 @@ def _in_words(receipt: Receipt) -> str:
         packed += f" from {files} of {size(archive.content_bytes or 0)}"
     took = duration(seconds.collect + seconds.pack + seconds.put)
     where, speed = "", ""
+    if receipt.present:
+        return f"{receipt.url} exists; {packed} not sent, in {took}"
     if receipt.url:
         where = f" to {receipt.url}"
         speed = f", sent at {size(int(archive.bytes / max(seconds.put, 1e-3)))}/s"

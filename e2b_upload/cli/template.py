@@ -32,6 +32,8 @@ _SDK_READS = "E2B's SDK reads CONTEXT/.dockerignore, and nothing else."
 _NOT_WITH: Final = {
     "url": ("--url", "E2B says where each COPY is put."),
     "url_file": ("--url-file", "E2B says where each COPY is put."),
+    "if_absent": ("--if-absent", "E2B tells which files it has; --force uploads them all."),
+    "ignore_checksum": ("--ignore-checksum", "E2B stores what its own links lead to."),
     "output": ("-o", "Each COPY has an archive of its own, and none is kept."),
     "ignore_file": ("--ignore-file", _SDK_READS),
     "no_ignore": ("--no-ignore", _SDK_READS),

@@ -14,6 +14,7 @@ from e2b_upload.events import (
     Kept,
     LeftOut,
     LooksSecret,
+    PageAnswered,
     Progress,
     Redirected,
     Retrying,
@@ -61,6 +62,11 @@ class Watcher:
                 self.report.warn(
                     f"the URL expires in {duration(left)}, sooner than packing took: the upload "
                     "may come too late; ask for one that is valid for longer"
+                )
+            case PageAnswered(host=host, http_status=status):
+                self._warn_on_page(
+                    f"{host} answered {status} with an HTML page: if it is not your own upload "
+                    "server, check that the object is there"
                 )
             case LooksSecret():
                 self._secret(event)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from e2b_upload.errors import RefusedError, UnavailableError, UploadError, UsageError, printable
-from e2b_upload.transfer.answer import MAX_ANSWER_BYTES, PASSING_STATUS, redact_location
+from e2b_upload.transfer.answer import PASSING_STATUS, redact_location
 from e2b_upload.transfer.attempts import Attempts
 from e2b_upload.transfer.deadline import Carried, Deadline
 from e2b_upload.transfer.exchange import exchange
@@ -269,7 +269,7 @@ def _is_passing(answer: Answer) -> bool:
 def _read(answer: Answer, url: PresignedUrl, read: Callable[[dict[str, Any]], Read]) -> Read:
     """Return what is read in an answer of success."""
     status = answer.http_status
-    if not answer.whole and len(answer.body) < MAX_ANSWER_BYTES:
+    if answer.is_cut:
         raise UnavailableError(
             f"the answer of {url.host} broke off", hint="Try again.", http_status=status
         )

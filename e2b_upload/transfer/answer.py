@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from e2b_upload.errors import UploadError
     from e2b_upload.transfer.url import PresignedUrl
 
-SUCCESS = frozenset({200, 201, 204})
 FOLLOWED = frozenset({307, 308})
 # Worth another attempt. All that is not named here is not.
 PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504, 509})
@@ -89,6 +88,7 @@ class Answer:
         body: the beginning of it, ``MAX_ANSWER_BYTES`` at most.
         time: when it came, seconds since the epoch by this machine's clock.
         whole: whether ``body`` is all that was to come.
+        unsent: bytes of the request that had not left this machine when the answer came.
     """
 
     http_status: int
@@ -96,6 +96,12 @@ class Answer:
     body: bytes
     time: float
     whole: bool = True
+    unsent: int = 0
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the connection broke or stalled within the body."""
+        return not self.whole and len(self.body) < MAX_ANSWER_BYTES
 
 
 def failure(answer: Answer, url: PresignedUrl) -> UploadError:

@@ -1,10 +1,15 @@
-"""Connections that notice a stall, and that hear an answer to a body they could not send.
+"""Connections that notice a stall, and that read an answer before the whole body is sent.
 
-What urllib3's own do not do: count a time-out from the last byte that moved, in sending as in
-reading; stop when the time for all of it is up; hear the answer of a store that refuses early, be
-it that it closes (over TLS the failed send is an SSL error there, which urllib3 takes for a broken
-connection: #3148, #3382), be it that it reads no more; and wait for the final answer after interim
-ones (RFC 9110, 15.2: http.client takes a 103 for final).
+What urllib3's own connections do not do:
+
+- count a timeout from the last byte that moved, in sending as in reading, and stop at the deadline;
+- look for an answer before each piece of the body, so that a store that has refused, or that claims
+  success too early, gets no more of it. Over TLS the failed send is an SSL error, which urllib3
+  takes for a broken connection (#3148, #3382);
+- wait for ``100 Continue`` (RFC 9110, 10.1.1) before a body whose head says
+  ``Expect: 100-continue``;
+- skip interim answers (RFC 9110, 15.2; http.client takes a 103 for the final one);
+- send the request target exactly as it was given.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ import fcntl
 import io
 import math
 import re
-import socket
+import select
 import ssl
 import struct
 import termios
@@ -26,82 +31,127 @@ from typing import TYPE_CHECKING, Any
 
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.util.ssltransport import SSLTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import socket
 
-    from requests import PreparedRequest
     from urllib3 import PoolManager
 
     from e2b_upload.transfer.deadline import Deadline
 
+CONTINUE_SECONDS = 1.0
+"""How long a body waits for ``100 Continue``; as long as curl and botocore wait."""
+
 _GONE = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError)
-_NOTHING_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-_STATUS = re.compile(rb"(?:\A|\r\n\r\n)HTTP/1\.\d (\d)")
-_HEARD_BYTES = 64 * 1024
+_NOT_READY = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_STATUS = re.compile(rb"(?:\A|\r\n\r\n)HTTP/1\.\d (\d\d\d)")
 _STATUS_BYTES = len("HTTP/1.1 100")
-_MOST_INTERIM = 100
+_CONTINUE = 100
+_EARLY_BYTES = 64 * 1024  # of an answer that are read before the body is sent
+_MAX_INTERIM = 100
+
+
+class _NestedTls:
+    """TLS inside a proxy's TLS, without blocking: urllib3's SSLTransport loses bytes in a timeout.
+
+    Its calls follow those of a non-blocking ``ssl.SSLSocket``.
+    """
+
+    def __init__(self, transport: SSLTransport) -> None:
+        self._tls, self._proxy = transport.sslobj, transport.socket
+        self._incoming, self._outgoing = transport.incoming, transport.outgoing
+        self._encrypted = b""  # on its way to the proxy
+        self._accepted = 0  # bytes of the body that it holds
+
+    def send(self, data: memoryview) -> int:
+        """Send all of it, or raise; call it again with the same bytes then."""
+        if not self._accepted:
+            self._accepted = self._tls.write(data)
+        while self._encrypted or self._outgoing.pending:
+            self._encrypted = self._encrypted or self._outgoing.read()
+            self._encrypted = self._encrypted[self._proxy.send(self._encrypted) :]
+        accepted, self._accepted = self._accepted, 0
+        return accepted
+
+    def recv(self, size: int) -> bytes:
+        """Return what has arrived, or raise."""
+        while True:
+            try:
+                return self._tls.read(size)
+            except ssl.SSLWantReadError:
+                if encrypted := self._proxy.recv(_EARLY_BYTES):
+                    self._incoming.write(encrypted)
+                else:
+                    self._incoming.write_eof()
+            except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+                return b""
 
 
 class _Stall:
-    """When to give a wait up: so long after the last byte moved.
+    """Waits for a socket, and ends when no byte has moved for too long.
 
-    A byte that only leaves the system's buffer counts, too: that holds megabytes, which on a slow
-    way take longer than the time-out.
+    A byte that only leaves the system's buffer counts as well: the buffer holds megabytes, which
+    take longer than the timeout on a slow link.
     """
 
-    def __init__(self, sock: socket.socket, seconds: float, deadline: Deadline) -> None:
-        self._sock = sock
+    def __init__(self, descriptor: int, seconds: float, deadline: Deadline) -> None:
+        self._descriptor = descriptor
         self._seconds = seconds
         self._deadline = deadline
-        self._queued = _queued(sock)
-        self._until = time.monotonic() + seconds
-        # TLS within a proxy's TLS is urllib3's own, and loses what it was doing when it is cut off.
-        self.looks_up = isinstance(sock, socket.socket)
+        self._queued = _queued(descriptor)
+        self._end = time.monotonic() + seconds
 
-    def wait_a_little(self, until: float = math.inf) -> None:
-        """Let the socket's next call wait no longer than until somebody has to look up."""
-        until = min(self._until, until)
-        wait = self._deadline.slice if self.looks_up else self._deadline.left
-        self._sock.settimeout(wait(until))
+    def wait(self, events: int, until: float = math.inf) -> None:
+        """Wait until the socket is ready for one of the events.
 
-    def is_over(self) -> bool:
-        """Whether nothing moved for too long."""
-        if not self.looks_up:
-            return True
-        queued = _queued(self._sock)
-        if queued < self._queued:
-            self._until = time.monotonic() + self._seconds
-        self._queued = queued
-        return time.monotonic() >= self._until
+        Args:
+            events: ``select.POLLIN``, ``select.POLLOUT`` or both.
+            until: on the monotonic clock, in seconds.
+
+        Raises:
+            TimeoutError: nothing moved for too long, or ``until`` has passed.
+            Carried: as :meth:`Deadline.left`.
+        """
+        poll = select.poll()
+        poll.register(self._descriptor, events)
+        while True:
+            ready = poll.poll(self._deadline.slice(min(self._end, until)) * 1000)
+            queued, now = _queued(self._descriptor), time.monotonic()
+            # Room in the buffer and fewer bytes in it are the same progress, seen twice.
+            if queued < self._queued or any(event & select.POLLOUT for _, event in ready):
+                self._end = now + self._seconds
+            self._queued = queued
+            if ready:
+                return
+            if now >= min(self._end, until):
+                raise TimeoutError(errno.ETIMEDOUT, "no byte moved in time")
 
 
-def _queued(sock: socket.socket) -> int:
-    """Return how many bytes the system has still to deliver; 0 where it does not tell."""
+def _queued(descriptor: int) -> int:
+    """Return how many bytes the system has still to deliver; 0 if it does not tell."""
     try:
-        count: int = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))[0]
+        count: int = struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)))[0]
     except OSError:
         return 0
     return count
 
 
 class _Sending(HTTPConnection):
-    """A connection that looks up several times a second, whatever it waits for.
+    """A connection that checks for an answer and for the deadline, whatever it waits for.
 
     Attributes:
         stall_timeout: seconds in which a byte must move.
-        deadline: of the whole put.
-        target: what to ask for. urllib3 logs what it is given, so it is given no query.
-        piece_bytes: how much is handed to the system at once.
-        is_whole: whether all that was to be sent went, as far as the system's buffer.
+        deadline: of the whole upload.
+        target: path and query to request, exactly as they are sent.
     """
 
     stall_timeout: float
     deadline: Deadline
     target: str
-    piece_bytes = 1024 * 1024
-    is_whole = False
-    _heard = b""
+    _early = b""  # of the answer, read while the request was sent
+    _nested: _NestedTls | None = None
+    _expects = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **kwargs)
@@ -110,97 +160,97 @@ class _Sending(HTTPConnection):
 
     def connect(self) -> None:
         self.deadline.call(super().connect, self.close)
+        self._nested = _NestedTls(self.sock) if isinstance(self.sock, SSLTransport) else None
 
     def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        del url
-        super().putrequest(method, self.target, *args, **kwargs)
+        # urllib3 knows "/" or, for a proxy, "http://host/": it would rewrite and log the target.
+        super().putrequest(method, url.removesuffix("/") + self.target, *args, **kwargs)
+
+    def putheader(self, header: Any, *values: Any) -> None:  # noqa: ANN401
+        self._expects |= header.lower() == "expect"
+        super().putheader(header, *values)
+
+    def endheaders(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().endheaders(*args, **kwargs)
+        if self._expects:
+            self._await_continue()
 
     def send(self, data: Any) -> None:  # noqa: ANN401  (http.client's own signature)
         if self.sock is None:
             self.connect()
+        wire = self.wire()
         rest = memoryview(data)
-        self.is_whole = False
+        stall = None  # most pieces are sent without a wait, and 4,000 make a gigabyte
         try:
             while rest:
-                start = time.monotonic()
-                rest = rest[self._send(rest[: self.piece_bytes]) :]
-                self._adapt(time.monotonic() - start)
-            self.is_whole = True
+                if self._read_early() >= 200:  # noqa: PLR2004
+                    raise BrokenPipeError(errno.EPIPE, "the peer answered")
+                try:
+                    rest = rest[wire.send(rest) :]
+                except _NOT_READY:
+                    stall = stall or self._stall()
+                    stall.wait(select.POLLIN | select.POLLOUT)
         except _GONE as error:
             # urllib3 reads the answer after a broken pipe, and only then.
             raise BrokenPipeError(errno.EPIPE, "the peer stopped reading") from error
 
-    def _send(self, piece: memoryview) -> int:
-        """Send as much of a piece as goes, and return how much that was."""
-        stall = None
-        if isinstance(self.sock, socket.socket):
-            # Most pieces go without a wait, and 4,000 make a gigabyte: they pay for no more.
-            self.sock.settimeout(self.deadline.slice(math.inf))
-        else:
-            stall = self._stall()
-            stall.wait_a_little()
-        while True:
-            try:
-                return self.sock.send(piece)
-            except TimeoutError:
-                stall = stall or self._stall()
-                if stall.looks_up and self._is_answered():
-                    raise BrokenPipeError(errno.EPIPE, "the peer answered") from None
-                if stall.is_over():
-                    raise
-                stall.wait_a_little()
+    def wire(self) -> Any:  # noqa: ANN401  (a socket, or what is like one)
+        """Return what sends and receives without blocking."""
+        self.sock.settimeout(0)  # urllib3 sets a timeout now and then
+        return self._nested or self.sock
 
     def _stall(self) -> _Stall:
-        return _Stall(self.sock, self.stall_timeout, self.deadline)
+        return _Stall(self.sock.fileno(), self.stall_timeout, self.deadline)
 
-    def _is_answered(self) -> bool:
-        """Whether the store has said all that it wants to, before it took the whole body."""
-        self.sock.settimeout(0)
+    def take_early(self) -> bytes:
+        """Return what has been read of the answer, once."""
+        early, self._early = self._early, b""
+        return early
+
+    def _read_early(self) -> int:
+        """Read what has arrived of an answer.
+
+        Returns:
+            The status of the last answer that has begun; 0 if none has, and 999 for the end of
+            the connection or what is not HTTP, so that it is read and explained.
+        """
         try:
-            data = self.sock.recv(_HEARD_BYTES)
-        except _NOTHING_YET:
-            return False
-        self._heard += data
-        if not data or len(self._heard) > _HEARD_BYTES:
-            return True
-        if statuses := _STATUS.findall(self._heard):
-            return bool(statuses[-1] != b"1")
-        return len(self._heard) > _STATUS_BYTES  # less may be the beginning of a status line
+            data = (self._nested or self.sock).recv(_EARLY_BYTES)
+        except _NOT_READY:
+            data = None
+        if data == b"" or len(self._early) > _EARLY_BYTES:
+            return 999
+        self._early += data or b""
+        if statuses := _STATUS.findall(self._early):
+            return int(statuses[-1])
+        return 0 if len(self._early) <= _STATUS_BYTES else 999  # less may become a status line
 
-    def take_heard(self) -> bytes:
-        """Return what was read of the answer by now; it is to be read once."""
-        heard, self._heard = self._heard, b""
-        return heard
-
-    def _adapt(self, seconds: float) -> None:
-        """Choose the next piece's size, after one that took so long."""
+    def _await_continue(self) -> None:
+        """Wait until the peer wants the body or refuses it; a silent one gets it."""
+        until, stall = time.monotonic() + CONTINUE_SECONDS, self._stall()
+        self.wire()
+        with suppress(TimeoutError, *_GONE):  # sending the body meets the same again
+            # 102 and 103 leave it open.
+            while (status := self._read_early()) < 200 and status != _CONTINUE:  # noqa: PLR2004
+                stall.wait(select.POLLIN, until)
 
 
 class _SendingTls(_Sending, HTTPSConnection):
     """The same over TLS."""
 
-    # One record. Of a longer piece all must go within the time-out, which is why it is sent only
-    # where a record goes in a second: at that rate it is a quarter of the default.
-    record_bytes, long_bytes = 16 * 1024, 256 * 1024
-    piece_bytes = record_bytes
-
-    def _adapt(self, seconds: float) -> None:
-        self.piece_bytes = self.long_bytes if seconds < 1 else self.record_bytes
-
 
 class _Incoming(io.RawIOBase):
-    """What the store says.
+    """What the store answers.
 
-    A byte must move within the stall time-out, and once one has come all have as long.
+    A byte must move within the stall timeout, and once one has come all have as long.
     """
 
     def __init__(self, connection: _Sending, sock: socket.socket) -> None:
         self._sock = sock
         self._open = sock.makefile("rb", buffering=0)  # keeps it open as long as this is
-        self._heard = connection.take_heard()
-        self._deadline = connection.deadline
-        self._stall_timeout = connection.stall_timeout
+        self._early = connection.take_early()
         self._connection = connection
+        self._wire = connection.wire()
         self.begun: float | None = None
         self.unsent = 0  # bytes that the system had still to deliver when the answer came
         self.head_bytes: int | None = 0  # of the answer's head so far; None when it is whole
@@ -209,29 +259,32 @@ class _Incoming(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401  (io's own signature)
-        if self._heard:
-            count = min(len(buffer), len(self._heard))
-            buffer[:count], self._heard = self._heard[:count], self._heard[count:]
-            self.head_bytes = count
-            return count
-        stall = _Stall(self._sock, self._stall_timeout, self._deadline)
-        until = math.inf if self.begun is None else self.begun + self._stall_timeout
+        data = self._early[: len(buffer)] or self._receive(len(buffer))
+        self._early = self._early[len(data) :]
+        if self.begun is None:
+            self.begun, self.unsent = time.monotonic(), _queued(self._sock.fileno())
+        if self.head_bytes is not None:
+            # http.client takes the end of the connection for the end of the headers.
+            if not data and self.head_bytes:
+                raise ConnectionResetError(errno.ECONNRESET, "closed amid the answer")
+            self.head_bytes += len(data)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _receive(self, size: int) -> bytes:
+        timeout = self._connection.stall_timeout
+        stall = _Stall(self._sock.fileno(), timeout, self._connection.deadline)
+        until = math.inf if self.begun is None else self.begun + timeout
+        self._sock.settimeout(0)
         while True:
-            stall.wait_a_little(until)
             try:
-                count = self._sock.recv_into(buffer)
-            except TimeoutError:
-                if stall.is_over() or time.monotonic() >= until:
-                    raise
-                continue
-            if self.begun is None:
-                self.begun, self.unsent = time.monotonic(), _queued(self._sock)
-            if self.head_bytes is not None:
-                # http.client takes the end of the connection for the end of the headers.
-                if not count and self.head_bytes:
-                    raise ConnectionResetError(errno.ECONNRESET, "closed amid the answer")
-                self.head_bytes += count
-            return count
+                data: bytes = self._wire.recv(size)
+            except ssl.SSLWantWriteError:
+                stall.wait(select.POLLOUT, until)
+            except _NOT_READY:
+                stall.wait(select.POLLIN, until)
+            else:
+                return data
 
     def close(self) -> None:
         with suppress(OSError):  # TLS may begin now, behind a proxy that gave its answer
@@ -241,24 +294,28 @@ class _Incoming(io.RawIOBase):
 
 
 class _Answer(HTTPResponse):
-    """An answer, the final one: what comes before it is skipped."""
+    """The final answer: interim ones before it are skipped."""
 
     def __init__(self, connection: _Sending, sock: socket.socket, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(sock, **kwargs)
         self.fp.close()
         self._incoming = _Incoming(connection, sock)
-        self._is_whole = connection.is_whole
         self.fp = io.BufferedReader(self._incoming)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of the request that were still in the system's buffer when the answer came.
+
+        A peer that has read all of it has acknowledged all of it.
+        """
+        return self._incoming.unsent
 
     def begin(self) -> None:
         super().begin()
         self._incoming.head_bytes = None
-        if self.status < 300 and self._is_whole and self._incoming.unsent:  # noqa: PLR2004
-            # An answer to all of it would have come with word that all of it is there.
-            raise ConnectionResetError(errno.ECONNRESET, "it answered before it had taken all")
 
     def _read_status(self) -> tuple[str, int, str]:
-        for _ in range(_MOST_INTERIM):
+        for _ in range(_MAX_INTERIM):
             version, status, reason = super()._read_status()  # type: ignore[misc]
             if not 100 <= status < 200:  # noqa: PLR2004
                 return version, status, reason
@@ -271,24 +328,18 @@ class SendingAdapter(HTTPAdapter):
     """Mounts these connections in a requests session, directly and through any proxy.
 
     Args:
+        target: path and query to request, exactly as they are sent.
         stall_timeout: seconds in which at least one byte must move.
-        deadline: of the whole put.
+        deadline: of the whole upload.
     """
 
-    def __init__(self, stall_timeout: float, deadline: Deadline) -> None:
-        settings = {"stall_timeout": stall_timeout, "deadline": deadline}
+    def __init__(self, target: str, stall_timeout: float, deadline: Deadline) -> None:
+        settings = {"target": target, "stall_timeout": stall_timeout, "deadline": deadline}
         self._kinds = {
             "http": type("Plain", (_Sending,), settings),
             "https": type("Secure", (_SendingTls,), settings),
         }
         super().__init__()
-
-    def request_url(self, request: PreparedRequest, proxies: Mapping[str, str] | None) -> str:
-        """Return the target without its query: the connections know the whole one."""
-        target: str = super().request_url(request, proxies)
-        for kind in self._kinds.values():
-            kind.target = target  # type: ignore[attr-defined]
-        return target.partition("?")[0]
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Make the pools of direct connections."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, cast
+from http.client import HTTPException
+from typing import TYPE_CHECKING, Any, cast
 
 import requests
 import urllib3
@@ -16,11 +17,13 @@ from e2b_upload.transfer.connection import SendingAdapter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from collections.abc import Set as AbstractSet
 
     from e2b_upload.transfer.deadline import Deadline
     from e2b_upload.transfer.retry import Patience
     from e2b_upload.transfer.url import PresignedUrl
+
+
+NO_CONTENT = 204
 
 
 class _Session(requests.Session):
@@ -39,9 +42,8 @@ def exchange(
     headers: Mapping[str, str],
     patience: Patience,
     deadline: Deadline,
-    unread: AbstractSet[int] = frozenset(),
 ) -> Answer:
-    """Send one request and return what was answered, whatever it was.
+    """Send one request and return the answer, whatever it is.
 
     No redirect is followed, and ~/.netrc is not asked for a password.
 
@@ -52,7 +54,6 @@ def exchange(
         headers: sent beside requests' own.
         patience: how long to wait for a connection, and for a byte to move.
         deadline: of all of it.
-        unread: statuses whose answers say enough without their body.
 
     Raises:
         UnavailableError: no answer, or half of one.
@@ -61,12 +62,13 @@ def exchange(
         Carried: with what ends it before its time.
     """
     with _Session() as session:
+        adapter = SendingAdapter(url.target, patience.stall_timeout, deadline)
         for scheme in ("http://", "https://"):
-            session.mount(scheme, SendingAdapter(patience.stall_timeout, deadline))
+            session.mount(scheme, adapter)
         try:
             response = session.request(
                 method,
-                url.url,
+                url.origin,  # the adapter adds the target: requests would rewrite it
                 data=cast("Iterable[bytes] | bytes", body),  # a Body's views are sent as they are
                 headers=dict(headers),
                 auth=_no_auth,
@@ -81,10 +83,19 @@ def exchange(
             progress = body.progress if isinstance(body, Body) else ""
             raise broken(error, url, progress) from None
         with response:
-            status = response.status_code
-            text, whole = (b"", True) if status in unread else _beginning(response.raw)
-            lower = {name.lower(): value for name, value in response.headers.items()}
-            return Answer(status, lower, text, time.time(), whole)
+            # A 204 has no body, even if its headers announce one (RFC 9112, 6.3).
+            text, whole = (b"", True) if response.status_code == NO_CONTENT else _read(response.raw)
+            unsent = cast("Any", response.raw)._original_response.unsent  # noqa: SLF001
+            if isinstance(body, Body):
+                unsent += len(body) - body.sent
+            return Answer(
+                http_status=response.status_code,
+                headers={name.lower(): value for name, value in response.headers.items()},
+                body=text,
+                time=time.time(),
+                whole=whole,
+                unsent=unsent,
+            )
 
 
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -92,13 +103,13 @@ def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def _beginning(raw: urllib3.HTTPResponse) -> tuple[bytes, bool]:
+def _read(raw: urllib3.HTTPResponse) -> tuple[bytes, bool]:
     """Return what came of an answer's body, up to a bound, and whether that is all of it.
 
     It may break off or stall.
     """
     text = b""
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(OSError, HTTPException, urllib3.exceptions.HTTPError):
         while piece := raw.read1(MAX_ANSWER_BYTES - len(text), decode_content=True):
             text += piece
             if len(text) >= MAX_ANSWER_BYTES:

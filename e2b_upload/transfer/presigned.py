@@ -55,6 +55,7 @@ _MAX_BYTES_AT: Final = (  # these understand AWS' dialect, and have a limit of t
 )
 # The others sign Content-MD5 even where it is empty: one that is added breaks the signature.
 _TAKE_MD5: Final = frozenset({"AWS SigV4", "GCS V4", "Azure SAS"})
+_CHECK_MD5: Final = _TAKE_MD5 | {"AWS SigV2", "GCS V2", "OSS"}
 # Some SDKs sign before there is a body, and bake the checksum of none into the query.
 _OF_NOTHING: Final = (
     ("x-amz-checksum-crc32", "AAAAAA=="),
@@ -108,10 +109,15 @@ class Terms:
     may_write: bool = True
     only_empty: bool = False
 
+    @property
+    def checks_md5(self) -> bool:
+        """Whether the store refuses a body that is not what its Content-MD5 says."""
+        return self.dialect in _CHECK_MD5
+
 
 def read_terms(url: PresignedUrl) -> Terms:
     """Return what a URL says of itself; never fails, whatever the query holds."""
-    query = _query(url.url)
+    query = read_query(url)
     dialect = _dialect(query)
     start, expiry = _times(dialect, query)
     signed = _signed_headers(dialect, query)
@@ -223,10 +229,10 @@ def _check_headers(terms: Terms, url: PresignedUrl, headers: Mapping[str, str]) 
     )
 
 
-def _query(url: str) -> dict[str, str]:
+def read_query(url: PresignedUrl) -> dict[str, str]:
     """Return a query by names in lower case. A name with two values says nothing: it is empty."""
     found: dict[str, str] = {}
-    for pair in url.partition("#")[0].partition("?")[2].split("&"):
+    for pair in url.url.partition("#")[0].partition("?")[2].split("&"):
         name, value = (unquote(part) for part in pair.partition("=")[::2])
         name = name.lower()
         found[name] = value if found.get(name, value) == value else ""

@@ -71,7 +71,12 @@ def secrets_of(url: str) -> set[str]:
     return {value for value in values if len(value) >= _SECRET_CHARS}
 
 
+def has_secret_name(name: str) -> bool:
+    """Whether a header's name says that its value is a secret."""
+    return _SECRET_NAME.search(name) is not None
+
+
 def header_secrets(headers: Mapping[str, str]) -> set[str]:
     """Return what must not show of headers: the values whose names say so."""
-    values = (value for name, value in headers.items() if _SECRET_NAME.search(name))
+    values = (value for name, value in headers.items() if has_secret_name(name))
     return {form for value in values for form in (value, *value.split()) if len(form) >= 8}  # noqa: PLR2004

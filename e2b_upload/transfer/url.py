@@ -37,6 +37,23 @@ class PresignedUrl:
         return urlsplit(self.shown).netloc
 
     @property
+    def origin(self) -> str:
+        """The URL of the host's root: where to connect."""
+        return self._split()[0] + "/"
+
+    @property
+    def target(self) -> str:
+        """Path and query exactly as they were given: what to request (RFC 9112, 3.2)."""
+        target = self._split()[1]
+        return target if target.startswith("/") else f"/{target}"
+
+    def _split(self) -> tuple[str, str]:
+        # Not urlsplit, which drops an empty query and what it takes for white space.
+        begin = self.url.index("://") + len("://")
+        end = begin + len(re.split("[/?#]", self.url[begin:], maxsplit=1)[0])
+        return self.url[:end], self.url[end:]
+
+    @property
     def secrets(self) -> frozenset[str]:
         """All that must not show."""
         return self.more_secrets | secrets_of(self.url)

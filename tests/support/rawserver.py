@@ -66,6 +66,7 @@ class _Recording:
 
     def __init__(self, head: bytes) -> None:
         self._head = head
+        self.expects = b"\r\nexpect: 100-continue\r\n" in head.lower()
         self._body_bytes = 0
         self._sha256 = hashlib.sha256()
         self.kept = bytearray()
@@ -103,6 +104,7 @@ class Connection:
         self._recording = _Recording(b"")
         self._test_over = test_over
         self._read_ahead = b""
+        self.continues = True
 
     def read_head(self) -> bytes:
         """Read up to and with the empty line."""
@@ -114,8 +116,14 @@ class Connection:
         return head + end
 
     def read_body(self, n: int | None = None) -> bytes:
-        """Read `n` bytes, or what Content-Length says; return what is kept of them."""
+        """Read `n` bytes, or what Content-Length says; return what is kept of them.
+
+        Who expects to be told to go on is told so first, unless `continues` is False.
+        """
         left = self._content_length() if n is None else n
+        if left and self.continues and self._recording.expects:
+            self._recording.expects = False
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         kept_before = len(self._recording.kept)
         while left:
             received = self._read_ahead or self._receive()
@@ -261,6 +269,20 @@ def early(status: int, body: bytes = b"") -> Script:
     def script(connection: Connection) -> None:
         connection.read_head()
         connection.send(response(status, body))
+
+    return script
+
+
+def read_on(
+    status: int, after: int = 0, body: bytes = b"", headers: dict[str, str] | None = None
+) -> Script:
+    """Answer after so much of the body, and read the rest at full speed."""
+
+    def script(connection: Connection) -> None:
+        connection.read_head()
+        connection.read_body(after)
+        connection.send(response(status, body, headers))
+        connection.read_body(connection._content_length() - after)
 
     return script
 

@@ -9,6 +9,7 @@ import pytest
 from e2b_upload import Archive
 from tests.support.rawserver import Connection, raw_server, tls_context
 from tests.transfer.common import USUAL, Chameleon, Serve, Tls
+from tests.transfer.ways import WAYS, Travel
 
 _SETTINGS = {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "NETRC"}
 
@@ -42,6 +43,13 @@ def serve(request: pytest.FixtureRequest, tls: Tls, monkeypatch: pytest.MonkeyPa
     context = tls.context if request.param == "tls" else None
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tls.ca))
     return lambda *scripts: raw_server(*scripts, tls=context)
+
+
+@pytest.fixture(params=WAYS, ids=lambda way: way.__name__)
+def way(request: pytest.FixtureRequest, tls: Tls, monkeypatch: pytest.MonkeyPatch) -> Travel:
+    """Start a raw server, once for each way to it."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tls.ca))
+    return lambda *scripts: request.param(tls, *scripts)
 
 
 @pytest.fixture

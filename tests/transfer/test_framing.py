@@ -26,6 +26,7 @@ from e2b_upload import (
     put,
 )
 from e2b_upload.events import Event, Progress
+from e2b_upload.transfer.put import EXPECT_BYTES
 from tests.support.rawserver import (
     ClientGoneError,
     Connection,
@@ -84,7 +85,7 @@ def test_a_file_goes_as_it_is_under_one_exact_length(
         receipt = put(str(sent.path), server.url + TARGET)
     (request,) = server.requests
     assert (request.method, request.target) == ("PUT", TARGET)
-    assert names_of(request) == OWN
+    assert names_of(request) == sorted([*OWN, *["expect"] * (size >= EXPECT_BYTES)])
     assert dict(request.headers)["Content-Length"] == str(size)
     assert dict(request.headers)["Host"] == server.url.partition("//")[2]
     assert (request.body_bytes, request.body_sha256) == (size, sent.sha256)
@@ -104,7 +105,8 @@ def test_a_build_goes_as_it_was_packed_under_one_exact_length(
         receipt = build(context, server.url + TARGET)
     (request,) = server.requests
     assert (request.method, request.target) == ("PUT", TARGET)
-    assert names_of(request) == sorted([*OWN, "content-md5"])
+    expect = ["expect"] * (receipt.archive.bytes >= EXPECT_BYTES)
+    assert names_of(request) == sorted([*OWN, *expect, "content-md5"])
     md5 = base64.b64encode(hashlib.md5(request.body, usedforsecurity=False).digest()).decode()
     assert dict(request.headers)["Content-MD5"] == md5
     assert dict(request.headers)["Content-Length"] == str(receipt.archive.bytes)

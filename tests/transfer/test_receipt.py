@@ -36,6 +36,18 @@ def of(algorithm: Algorithm) -> dict[str, str]:
         ({"etag": MD5}, "md5"),
         ({"etag": f'"{MD5.upper()}"'}, "md5"),
         ({"etag": f'"{MD5}"', "x-amz-server-side-encryption": "AES256"}, "md5"),
+        ({"etag": f'W/"{MD5}"'}, "md5"),
+        # A match proves, whatever else is said.
+        ({"etag": f'"{MD5}"', "x-amz-server-side-encryption": "aws:kms"}, "md5"),
+        ({"etag": f'"{MD5}"', "x-goog-hash": "crc32c=n03x6A=="}, "md5"),
+        # Encrypted by any vendor, or in parts: a mismatch says nothing.
+        ({"etag": f'"{OTHER}"', "x-obs-server-side-encryption": "kms"}, None),
+        ({"etag": f'"{OTHER}"', "x-oss-server-side-encryption": "AES256"}, None),
+        ({"etag": f'"{OTHER}"', "x-cos-server-side-encryption": "AES256"}, None),
+        ({"etag": f'"{OTHER}"', "x-amz-server-side-encryption": "AES256"}, None),
+        ({"etag": f'"{OTHER}"', "x-goog-encryption-kms-key-name": "projects/p"}, None),
+        ({"etag": f'"{OTHER}"', "x-amz-mp-parts-count": "2"}, None),
+        ({"etag": f'"{OTHER}"', "x-amz-storage-class": "EXPRESS_ONEZONE"}, None),
         # As long as an MD5, and none.
         ({"etag": f'"{OTHER}"', "x-amz-server-side-encryption": "aws:kms"}, None),
         ({"etag": f'"{OTHER}"', "x-amz-server-side-encryption": "aws:kms:dsse"}, None),
@@ -47,7 +59,7 @@ def of(algorithm: Algorithm) -> dict[str, str]:
         # Other stores' and servers' ETags.
         ({"etag": '"0x8DC583C2DD0D3E5"'}, None),
         ({"etag": '"65f1a2b3-14"'}, None),
-        ({"etag": f'W/"{MD5}"'}, None),
+        ({"etag": f'W/"{OTHER}"'}, None),
         ({"etag": f'"{OTHER}-3"'}, None),
         ({"etag": ""}, None),
         ({}, None),
@@ -108,11 +120,36 @@ def test_other_bytes_are_told_with_both_digests(headers: dict[str, str], algorit
     assert caught.value.exit_code == 5
 
 
-def test_a_directory_bucket_s_etag_is_no_md5() -> None:
-    headers = {"etag": f'"{OTHER}"'}
-    assert (
-        read_claims(headers, "b--use1-az4--x-s3.s3express-use1-az4.us-east-1.amazonaws.com") == {}
-    )
+@pytest.mark.parametrize(
+    ("host", "headers"),
+    [
+        ("b.s3.eu-west-3.amazonaws.com", {"x-amz-server-side-encryption": "AES256"}),
+        ("b.s3.cn-north-1.amazonaws.com.cn:443", {"x-amz-server-side-encryption": "AES256"}),
+        ("store.example", {"x-amz-storage-class": "STANDARD"}),
+        ("store.example", {"server": "encryption"}),
+    ],
+)
+def test_another_etag_condemns_where_it_is_an_md5(host: str, headers: dict[str, str]) -> None:
+    with pytest.raises(DamagedError) as caught:
+        verify(read_claims({"etag": f'"{OTHER}"', **headers}, host), DIGESTS.__getitem__, host)
+    assert "--ignore-checksum" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("host", "headers", "asked"),
+    [
+        ("b--use1-az4--x-s3.s3express-use1-az4.us-east-1.amazonaws.com", {}, {}),
+        ("b.s3.amazonaws.com", {"x-amz-server-side-encryption": "aws:kms"}, {}),
+        ("amazonaws.com.example", {"x-amz-server-side-encryption": "AES256"}, {}),
+        ("b.s3.amazonaws.com", {}, {"x-amz-server-side-encryption": "aws:kms"}),
+        ("store.example", {}, {"x-amz-server-side-encryption-customer-algorithm": "AES256"}),
+    ],
+)
+def test_another_etag_says_nothing_where_it_may_be_none(
+    host: str, headers: dict[str, str], asked: dict[str, str]
+) -> None:
+    claims = read_claims({"etag": f'"{OTHER}"', **headers}, host, asked)
+    assert verify(claims, DIGESTS.__getitem__, host) is None
 
 
 def test_digests_are_asked_for_only_where_they_are_claimed() -> None:
@@ -127,5 +164,5 @@ NAMES = ["etag", "x-goog-hash", "content-md5", "content-length", *of("sha256"), 
 
 @given(st.dictionaries(st.sampled_from(NAMES), st.text(st.characters(max_codepoint=255))))
 def test_any_headers_are_read(headers: dict[str, str]) -> None:
-    for algorithm, claimed in read_claims(headers).items():
-        assert len(claimed) == len(DIGESTS[algorithm])
+    for claim in read_claims(headers):
+        assert len(claim.digest) == len(DIGESTS[claim.algorithm])

@@ -6,32 +6,9 @@ from pathlib import Path
 import pytest
 
 from e2b_upload import Archive, UnavailableError, put
-from tests.support.rawserver import Connection, Script, answer, raw_server, silent
+from tests.support.rawserver import Connection, answer, raw_server, silent
 from tests.transfer.common import TARGET, failure_of, xml
-
-PORT = 80
-
-
-def socks(script: Script) -> Script:
-    """Be a SOCKS 5 proxy that asks for no password, and the store behind it as well."""
-
-    def play(connection: Connection) -> None:
-        version, methods = read(connection, 2)
-        read(connection, methods)
-        connection.send(bytes([version, 0]))
-        *_, kind = read(connection, 4)
-        read(connection, {1: 4, 3: read(connection, 1)[0] if kind == 3 else 0}[kind] + 2)
-        connection.send(bytes([version, 0, 0, 1, 127, 0, 0, 1, 0, PORT]))
-        script(connection)
-
-    return play
-
-
-def read(connection: Connection, count: int) -> bytes:
-    while len(connection._read_ahead) < count:
-        connection._read_ahead += connection._receive()
-    taken, connection._read_ahead = connection._read_ahead[:count], connection._read_ahead[count:]
-    return taken
+from tests.transfer.ways import socks
 
 
 @pytest.fixture(params=["socks5", "socks5h"])
