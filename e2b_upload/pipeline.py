@@ -13,7 +13,7 @@ import time
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from typing import IO, TYPE_CHECKING, NamedTuple, TypeAlias, TypedDict
+from typing import IO, TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypedDict
 
 from e2b_upload.archive.digest import Digesting
 from e2b_upload.archive.pack import Archive, pack_entries
@@ -72,20 +72,20 @@ class Receipt:
     """What came of a build or a put.
 
     Attributes:
+        status: ``uploaded``; ``present`` if the object exists, with ``if_absent``; ``dry-run``.
         url: where it was put, without its query; None where nothing was.
         http_status: the store's answer; None where nothing was put.
         attempts: how many requests it took, redirects not counted.
         verified: the check that proved the stored bytes, or None if the answer proves nothing.
-        present: True if nothing was stored, because ``if_absent`` was asked and the object exists.
         archive: what was packed and sent.
         seconds: how long it took.
     """
 
+    status: Literal["uploaded", "present", "dry-run"] = "dry-run"
     url: str | None = None
     http_status: int | None = None
     attempts: int = 0
     verified: str | None = None
-    present: bool = False
     archive: Archive
     seconds: Seconds = field(default_factory=Seconds)
 
@@ -142,8 +142,8 @@ class PutOptions(TypedDict, total=False):
         max_time: seconds for the whole put, all attempts and waits. Default: any.
         max_size: bytes; a larger archive is not sent. Default: what the store takes in one PUT,
             where the URL tells.
-        if_absent: upload only if the object does not exist; otherwise the receipt's ``present`` is
-            True. Google Cloud Storage and OSS need a URL that was signed for it.
+        if_absent: upload only if the object does not exist; otherwise the receipt's status is
+            ``present``. Google Cloud Storage and OSS need a URL that was signed for it.
         ignore_checksum: do not compare the store's digests with the archive's, for stores whose
             ETags look like an MD5 and are not.
         on_event: told of progress, redirects and retries.
@@ -298,8 +298,8 @@ def put(
         max_time: seconds for all of it, attempts and waits; None for any.
         max_size: bytes; a larger archive is not sent. None: what the store takes in one PUT, where
             the URL tells.
-        if_absent: upload only if the object does not exist; otherwise the receipt's ``present`` is
-            True. Google Cloud Storage and OSS need a URL that was signed for it.
+        if_absent: upload only if the object does not exist; otherwise the receipt's status is
+            ``present``. Google Cloud Storage and OSS need a URL that was signed for it.
         ignore_checksum: do not compare the store's digests with the archive's, for stores whose
             ETags look like an MD5 and are not.
         spool_dir: where a stream is written first; as for :func:`pack`.
@@ -597,7 +597,7 @@ def receipt_of(sent: Sent, archive: Archive, packed: Seconds | None = None) -> R
         http_status=sent.http_status,
         attempts=sent.attempts,
         verified=sent.verified,
-        present=sent.present,
+        status="present" if sent.present else "uploaded",
         archive=archive,
         seconds=replace(packed or Seconds(), put=sent.seconds),
     )

@@ -253,7 +253,7 @@ def build(
             count_first=style == "bar" and not quiet,
             on_event=on_event,
         )
-    report.done(receipt, "dry-run" if dry_run else "uploaded")
+    report.done(receipt)
 
 
 @app.command(
@@ -369,7 +369,7 @@ def put(
 
     with _watch(report, _style(progress), STEPS[2:]) as on_event:
         receipt = pipeline.put(archive, target, **upload, spool_dir=spool_dir, on_event=on_event)
-    report.done(receipt, "uploaded")
+    report.done(receipt)
 
 
 @app.command(

@@ -121,9 +121,9 @@ class Report:
         if not self.quiet:
             self._say(text, "warning", _YELLOW)
 
-    def done(self, receipt: Receipt, status: str) -> None:
-        """Say what came of it."""
-        status = "present" if receipt.present else status
+    def done(self, receipt: Receipt, status: str = "") -> None:
+        """Show the result, under another status than the receipt's if one is given."""
+        status = status or receipt.status
         told = _as_json(receipt, status)
         if self.as_json:
             self.print_object(told)
@@ -164,7 +164,9 @@ class Report:
         if receipt.http_status is not None:
             tries = "1 attempt" if receipt.attempts == 1 else f"{receipt.attempts} attempts"
             proof = (
-                f"verified by {receipt.verified}" if receipt.verified else "which proves nothing"
+                f"verified by {receipt.verified}"
+                if receipt.verified
+                else "no checksum in the response"
             )
             self.detail(
                 f"put in {duration(seconds.put)} and {tries}; the store answered "
@@ -247,7 +249,7 @@ def _in_words(receipt: Receipt) -> str:
         packed += f" from {files} of {size(archive.content_bytes or 0)}"
     took = duration(seconds.collect + seconds.pack + seconds.put)
     where, speed = "", ""
-    if receipt.present:
+    if receipt.status == "present":
         return f"{receipt.url} exists; {packed} not sent, in {took}"
     if receipt.url:
         where = f" to {receipt.url}"

@@ -139,7 +139,7 @@ def verify(
             raise DamagedError(
                 f"{host} stored something else than the archive: its {algorithm} is "
                 f"{claimed.hex()}, the archive's is {own.hex()}",
-                hint="Something between here and the store changes the bytes: check proxies and "
+                hint="Something on the way to the store changes the bytes: check proxies and "
                 "memory. If this store's ETags are not MD5s, pass --ignore-checksum.",
             )
     return None

@@ -131,7 +131,7 @@ def test_what_values_hold() -> None:
     assert e2b_upload.Entry._fields[:5] == ("path", "type", "size", "mode", "target")
     assert [field.name for field in fields(e2b_upload.Archive)] == [*ARCHIVE_KEYS, "path"]
     names = [field.name for field in fields(e2b_upload.Receipt)]
-    assert sorted(names) == sorted({*SUCCESS_KEYS} - {"status"})
+    assert sorted(names) == sorted(SUCCESS_KEYS)
     assert {"path", "kept", "rule"} < {field.name for field in fields(e2b_upload.Decision)}
 
 

@@ -96,7 +96,7 @@ def test_more_lines(server: RawServer, call: Call) -> None:
     lines = call(*BUILD, "--progress", "none", "-v", env=env(server)).lines
     assert lines[0] == "template z9y8x7"
     assert lines.index(f"files hash {files_hash()}") == 2
-    assert lines[-1].endswith("the store answered 200, which proves nothing")
+    assert lines[-1].endswith("the store answered 200, verified by content-md5")
 
 
 def test_each_step_has_its_lines(server: RawServer, call: Call) -> None:

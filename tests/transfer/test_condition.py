@@ -49,7 +49,7 @@ def test_each_store_gets_its_own_condition(
     with raw_server(answer(200)) as server:
         receipt = put(small, server.url + target, headers=headers, if_absent=True)
     assert conditions(server.requests[0]) == [condition]
-    assert receipt.present is False
+    assert receipt.status == "uploaded"
 
 
 @pytest.mark.parametrize("target", [GCS, GCS_V2, OSS])
@@ -94,7 +94,7 @@ def test_an_object_that_exists_is_present(
 ) -> None:
     with raw_server(script) as server:
         receipt = put(small, server.url + target, headers=headers, if_absent=True)
-    assert (receipt.present, receipt.http_status, receipt.attempts) == (True, status, 1)
+    assert (receipt.status, receipt.http_status, receipt.attempts) == ("present", status, 1)
     assert (receipt.verified, len(server.requests)) == (None, 1)
 
 
@@ -104,7 +104,8 @@ def test_its_archive_is_not_sent(archive: Callable[[int], Archive]) -> None:
         read_on(412)(connection)
 
     with raw_server(exists) as server:
-        assert put(archive(EXPECT_BYTES), server.url + TARGET, if_absent=True).present
+        receipt = put(archive(EXPECT_BYTES), server.url + TARGET, if_absent=True)
+    assert receipt.status == "present"
     assert server.requests[0].body_bytes == 0
 
 
@@ -119,7 +120,7 @@ def test_an_attempt_whose_answer_was_lost_may_have_stored_it(
 
     with raw_server(store, EXISTS) as server:
         receipt = put(small, server.url + TARGET, if_absent=True, retries=1)
-        assert (receipt.present, receipt.attempts) == (True, 2)
+        assert (receipt.status, receipt.attempts) == ("present", 2)
     assert len({tuple(conditions(request)) for request in server.requests}) == 1
 
 
@@ -168,5 +169,5 @@ def test_a_redirect_keeps_the_condition(small: Path) -> None:
     with raw_server(EXISTS) as there:
         away = answer(307, b"", {"Location": there.url.replace("127.0.0.1", "localhost") + TARGET})
         with raw_server(away) as here:
-            assert put(small, here.url + TARGET, if_absent=True).present
+            assert put(small, here.url + TARGET, if_absent=True).status == "present"
     assert conditions(there.requests[0]) == [IF_NONE_MATCH]

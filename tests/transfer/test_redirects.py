@@ -225,3 +225,92 @@ def test_what_the_last_host_says_is_said_of_the_last_host(small: Path) -> None:
         error = failure_of(small, here.url + TARGET, ELSEWHERE_SECRET)
     assert error.message.startswith(f"localhost:{there.port} refused the upload to ")
     assert f"http://localhost:{there.port}/elsewhere: 404" in error.message
+
+
+STORAGE = {
+    "If-None-Match": "*",
+    "x-amz-server-side-encryption": "aws:kms",
+    "x-amz-server-side-encryption-aws-kms-key-id": "arn:aws:kms:eu-west-3:1:key/a",
+    "x-amz-server-side-encryption-bucket-key-enabled": "true",
+    "x-amz-acl": "bucket-owner-full-control",
+    "x-amz-meta-author": "somebody with a name",
+    "x-ms-blob-type": "BlockBlob",
+    "Content-Type": "application/gzip",
+}
+DROPPED = {
+    "Authorization": "Bearer for-the-first-host",
+    "Cookie": "session=for-the-first-host",
+    "x-amz-security-token": "for-the-first-host",
+    "X-Api-Key": "for-the-first-host",
+    "Host": "first.example",
+}
+
+
+def test_another_host_is_told_how_to_store(small: Path) -> None:
+    with (
+        raw_server(answer(200)) as there,
+        raw_server(redirect(307, other_name(there.url) + ELSEWHERE)) as here,
+    ):
+        put(small, here.url + TARGET, headers=STORAGE | DROPPED)
+    sent = dict(there.requests[0].headers)
+    assert STORAGE.items() <= sent.items()
+    assert sent.keys() & DROPPED.keys() == {"Host"}
+    assert sent["Host"] == f"localhost:{there.port}"
+    assert not any("for-the-first-host" in value for value in sent.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "signed"),
+    [
+        ("x-amz-security-token", True),
+        ("authorization", True),
+        ("x-amz-server-side-encryption-customer-key", False),
+        ("x-ms-encryption-key", False),
+        ("x-goog-encryption-key", False),
+    ],
+)
+def test_a_header_that_the_object_needs_is_not_lost(
+    name: str, small: Path, *, signed: bool
+) -> None:
+    target = TARGET.replace("Headers=host", f"Headers=host%3B{name}") if signed else TARGET
+    secret = "a2V5LW9mLXRoZS1vYmplY3Q="
+    with (
+        raw_server(answer(200)) as there,
+        raw_server(redirect(307, other_name(there.url) + ELSEWHERE)) as here,
+    ):
+        error = failure_of(small, here.url + target, secret, headers={name: secret})
+    assert (type(error), error.exit_code) == (RefusedError, 6)
+    assert f"the header {name} is meant for the first host only" in error.message
+    assert there.requests == []
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("X-Amz-Date=20200101T000000Z&X-Amz-Expires=60&X-Amz-Signature=ab", "expired"),
+        ("sv=2022-11-02&sr=b&sig=Zm9y&se=2099-01-01&sp=r", "no permission to write"),
+        ("X-Amz-SignedHeaders=content-type%3Bhost&X-Amz-Signature=ab", "content-type"),
+        ("x-amz-checksum-crc32=AAAAAA%3D%3D", "checksum"),
+    ],
+)
+@pytest.mark.parametrize("same_host", [True, False])
+def test_the_terms_of_the_target_are_checked_as_well(
+    query: str, words: str, small: Path, *, same_host: bool
+) -> None:
+    with raw_server(answer(200)) as there:
+        location = f"/k?{query}" if same_host else f"{there.url}/k?{query}"
+        with raw_server(redirect(307, location), answer(200)) as here:
+            error = failure_of(small, here.url + TARGET)
+    assert type(error) is RefusedError
+    assert words in error.message
+    assert (len(here.requests), there.requests) == (1, [])
+
+
+def test_so_is_its_limit(huge: Archive) -> None:
+    with (
+        raw_server(answer(200)) as there,
+        raw_server(early(307, headers={"Location": there.url + ELSEWHERE})) as here,
+    ):
+        error = failure_of(huge, here.url + TARGET, max_size=1)
+    assert "larger than the 1" in error.message
+    assert (here.requests, there.requests) == ([], [])
