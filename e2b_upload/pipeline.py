@@ -19,7 +19,7 @@ from e2b_upload.archive.digest import Digesting
 from e2b_upload.archive.pack import Archive, pack_entries
 from e2b_upload.archive.spool import Spool
 from e2b_upload.context.collect import read_rules, walk
-from e2b_upload.context.explain import explain_paths
+from e2b_upload.context.explain import explain_paths, nothing_to_archive
 from e2b_upload.context.problems import Problem, Problems
 from e2b_upload.context.root import Root
 from e2b_upload.context.secrets import guard
@@ -95,6 +95,7 @@ class _PackOptions(TypedDict, total=False):
     no_ignore: bool
     exclude: Iterable[str]
     follow_symlinks: bool
+    allow_empty: bool
     compression: Compression
     threads: int | None
     mtime: int | None
@@ -112,6 +113,7 @@ class PackOptions(_PackOptions, total=False):
         no_ignore: as for :func:`collect`.
         exclude: as for :func:`collect`.
         follow_symlinks: as for :func:`collect`.
+        allow_empty: accept a context without entries, which is a ``SourceError`` otherwise.
         compression: ``fast``, ``default`` or ``small`` for gzip, ``none`` for a plain tar.
         threads: how many compress. Default: one less than the cores that this process may use, at
             least one and at most four; for ``small`` all of them, at most 16. Each holds 2 MiB and
@@ -263,7 +265,8 @@ def pack(context: Path, output: Path | IO[bytes], **options: Unpack[PackOptions]
 
     Raises:
         UsageError: the context is no directory, or a pattern does not parse.
-        SourceError: files that cannot be read, or changed while they were read; all of them.
+        SourceError: files that cannot be read, or changed while they were read; all of them. Or
+            the context has no entries.
         SpoolError: the output cannot be written.
     """
     with _packed(context, output, **options) as packed:
@@ -620,6 +623,7 @@ def _packed(
     no_ignore: bool = False,
     exclude: Iterable[str] = (),
     follow_symlinks: bool = False,
+    allow_empty: bool = False,
     compression: Compression = "default",
     threads: int | None = None,
     mtime: int | None = None,
@@ -654,6 +658,9 @@ def _packed(
             mtime=mtime,
             on_event=on_event,
         )
+        counts = (archive.files, archive.directories, archive.symlinks, archive.hardlinks)
+        if not (allow_empty or any(counts)):
+            raise nothing_to_archive(root, rules, file)
         if warn_size is not None and (content := archive.content_bytes or 0) > warn_size:
             on_event(Heavy(content_bytes=content, limit=warn_size, largest=heaviest.result()))
         if file is not None:

@@ -170,10 +170,10 @@ def test_the_whole_system_may_be_the_context_of_a_tiny_folder(place: Place, tmp_
     assert {f"/{name}" for name in names} == expected
 
 
-def test_an_empty_folder_is_an_empty_archive(place: Place) -> None:
+def test_an_empty_folder_is_an_empty_archive_if_that_is_allowed(place: Place) -> None:
     (place.path / "empty").mkdir()
-    assert build(place, "empty") == []
-    ended = place.run("build", "empty", "--dry-run", "--json")
+    assert build(place, "empty", "--allow-empty") == []
+    ended = place.run("build", "empty", "--dry-run", "--allow-empty", "--json")
     assert (ended.json["archive"]["files"], ended.json["archive"]["directories"]) == (0, 0)
 
 

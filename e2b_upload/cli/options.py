@@ -61,6 +61,14 @@ FollowSymlinks: TypeAlias = Annotated[
     bool,
     _option(SOURCE, "--follow-symlinks", help="Send what links point to. Default: the links."),
 ]
+AllowEmpty: TypeAlias = Annotated[
+    bool,
+    _option(
+        SOURCE,
+        "--allow-empty",
+        help="Accept a context without entries. Default: refuse it (exit 3).",
+    ),
+]
 Secrets: TypeAlias = Annotated[
     Literal["warn", "deny", "off"],
     _option(

@@ -37,6 +37,7 @@ _NOT_WITH: Final = {
     "output": ("-o", "Each COPY has an archive of its own, and none is kept."),
     "ignore_file": ("--ignore-file", _SDK_READS),
     "no_ignore": ("--no-ignore", _SDK_READS),
+    "allow_empty": ("--allow-empty", "A COPY that matches nothing is always an error."),
     "warn_size": ("--warn-size", "e2b-upload ls --copy SRC:DEST --largest 10 tells what is heavy."),
 }
 

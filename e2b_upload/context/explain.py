@@ -1,4 +1,4 @@
-"""Why a path is part of a context or not: the rule that decided.
+"""Why a path is part of a context or not: the rule that decided. And why a context has no entries.
 
 The answer is that of the walk in :mod:`e2b_upload.context.collect`, without walking: a path is
 decided by its own name and what matched its parents. Only whether an excluded directory comes along
@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import os
 import stat as s
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from e2b_upload.context.collect import walk
-from e2b_upload.errors import UsageError, printable
-from e2b_upload.events import ignore_events
+from e2b_upload.context.dockerignore import Rules
+from e2b_upload.errors import SourceError, UsageError, printable
+from e2b_upload.events import LeftOut, ignore_events
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from e2b_upload.context.dockerignore import Matched, Rule, Rules
+    from e2b_upload.context.dockerignore import Matched, Rule
     from e2b_upload.context.root import Root
+    from e2b_upload.events import Event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +72,84 @@ def explain_paths(root: Root, rules: Rules, paths: Iterable[str]) -> Iterator[De
             yield replace(decision, kept=True, comes_along=True)
         else:
             yield decision
+
+
+def nothing_to_archive(root: Root, rules: Rules, output: str | None) -> SourceError:
+    """Return the error for a context that was packed without entries, with the reason.
+
+    Args:
+        root: the context.
+        rules: the patterns.
+        output: the file that the archive would replace, as for :func:`walk`.
+    """
+    skipped: Counter[str] = Counter()
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, LeftOut):
+            skipped[event.what] += 1
+
+    shown = f"the context {printable(root.path)}"
+    hint = (
+        "Check that CONTEXT is the right directory, or pass --allow-empty to accept an empty "
+        "archive."
+    )
+    watched = _Watched(rules)
+    with closing(walk(root, watched, output=output, on_event=on_event)) as entries:
+        for found in entries:
+            if found.type == "problem":
+                return found.error
+            return SourceError(
+                f"{shown} had no entries when it was packed, and has changed since",
+                hint="Run again when nothing writes to it.",
+            )
+    reasons = [f"skipped {_counted(skipped)}"] if skipped else []
+    if watched.last >= 0:
+        rule = rules.patterns[watched.last].rule
+        reasons.append(f"the last entries are excluded by {_named(rule)}")
+        hint = f"Re-include files with a !pattern after it. {hint}"
+    if reasons:
+        return SourceError(f"nothing to archive in {shown}: {'; '.join(reasons)}", hint=hint)
+    return SourceError(f"{shown} is empty", hint=hint)
+
+
+class _Watched(Rules):
+    """The same rules; they note which pattern excludes the last path that is left.
+
+    That is not the last one that matches: it may match only what is excluded already.
+
+    Attributes:
+        last: the pattern's index; -1 if nothing is excluded.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        vars(self).update(vars(rules))  # compiling them again would double their memory
+        self.last = -1
+
+    def decide_file(self, path: str, above: Matched = frozenset()) -> int:
+        decided = super().decide_file(path, above)
+        if decided > self.last and self.excludes(decided):
+            excluded = False
+            for i in sorted(self.decide(path, above)[1]):
+                if self.excludes(i) != excluded:
+                    excluded = not excluded
+                    self.last = max(self.last, i)
+        return decided
+
+
+def _named(rule: Rule) -> str:
+    if rule.source == "--exclude":
+        where = f"{rule.source} {rule.line}"
+    else:
+        source = "the ignore file" if rule.source == "-" else printable(rule.source)
+        where = f"{source} line {rule.line}"
+    return f"{where}: {printable(rule.text)}"
+
+
+def _counted(skipped: Mapping[str, int]) -> str:
+    return " and ".join(
+        "the archive itself" if what == "archive" else f"{count:,} {what}{'s' * (count > 1)}"
+        for what, count in sorted(skipped.items())
+    )
 
 
 def relative(root: Root, path: str) -> str:

@@ -130,7 +130,9 @@ def test_an_archive_holds_the_tree_in_the_fixed_order(compression: Compression, 
         source = snapshot(folder)
         with TemporaryDirectory() as elsewhere:
             output = os.path.join(elsewhere, "out")
-            archive = e2b_upload.pack(folder, output, compression=compression, no_ignore=True)
+            archive = e2b_upload.pack(
+                folder, output, compression=compression, no_ignore=True, allow_empty=True
+            )
             entries = listed(output)
             content = Path(output).read_bytes()
     assert entries == expected(source)
@@ -152,7 +154,9 @@ def test_an_archive_holds_the_tree_in_the_fixed_order(compression: Compression, 
 def _pack(
     folder: str | Path, output: Path, compression: Compression, threads: int | None = None
 ) -> bytes:
-    e2b_upload.pack(folder, output, compression=compression, threads=threads, no_ignore=True)
+    e2b_upload.pack(
+        folder, output, compression=compression, threads=threads, no_ignore=True, allow_empty=True
+    )
     return output.read_bytes()
 
 
@@ -198,7 +202,9 @@ def test_no_time_is_later_than_the_limit(tree: Tree, limit: int) -> None:
     with TemporaryDirectory() as folder, TemporaryDirectory() as out:
         make(tree, folder)
         output = os.path.join(out, "archive")
-        e2b_upload.pack(folder, output, compression="none", mtime=seconds, no_ignore=True)
+        e2b_upload.pack(
+            folder, output, compression="none", mtime=seconds, no_ignore=True, allow_empty=True
+        )
         assert listed(output) == expected(snapshot(folder), no_later_than=seconds)
 
 
@@ -209,7 +215,7 @@ def test_a_stream_gets_what_a_file_gets(tree: Tree, compression: Compression) ->
         make(tree, folder)
         stream = Path(out, "stream")
         with stream.open("wb") as file:
-            e2b_upload.pack(folder, file, compression=compression, no_ignore=True)
+            e2b_upload.pack(folder, file, compression=compression, no_ignore=True, allow_empty=True)
             streamed = stream.read_bytes()  # before it is closed, for that may come late
         assert streamed == _pack(folder, Path(out, "file"), compression)
 
@@ -245,7 +251,7 @@ def test_links_that_are_followed_become_what_they_lead_to(source: Path, tmp_path
 def test_an_empty_folder_gives_an_archive_of_nothing(source: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     for compression in COMPRESSIONS:
-        archive = e2b_upload.pack(source, output, compression=compression)
+        archive = e2b_upload.pack(source, output, compression=compression, allow_empty=True)
         assert (archive.files, archive.directories, archive.content_bytes) == (0, 0, 0)
         assert listed(output) == []
 

@@ -544,6 +544,7 @@ USAGE: Final = [
             ("--url", "{url}", "E2B says where"), ("--url-file", "u", "E2B says where"),
             ("-o", "kept", "none is kept"), ("--ignore-file", "f", "CONTEXT/.dockerignore"),
             ("--no-ignore", "", "CONTEXT/.dockerignore"), ("--warn-size", "1GB", "--largest 10"),
+            ("--allow-empty", "", "A COPY that matches nothing"),
         )
     ),
     Case("no key", _TEMPLATE, 2, "there is no API key", "E2B_API_KEY"),

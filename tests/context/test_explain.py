@@ -321,5 +321,30 @@ def test_what_it_says_of_a_path_that_is_not_there_comes_true(
         assert before.kept == (path in {entry.path for entry in e2b_upload.collect(context)})
 
 
+@pytest.mark.parametrize("follow_symlinks", [False, True], ids=["links", "followed"])
+@example(({b"a/b": File()}, ["!a/b", "**/b", "a"]), 0)
+@example(({b"a/b": File()}, ["!a/b", "b", "a/b"]), 0)
+@given(made_of=contexts(), position=st.integers(0, 6))
+@A_LITTLE
+def test_it_names_the_pattern_after_which_nothing_is_left(
+    made_of: tuple[dict[bytes, Node], list[str]], position: int, *, follow_symlinks: bool
+) -> None:
+    tree, lines = made_of
+    lines = [line for line in lines if line.strip()]
+    lines.insert(position, "**")
+    with made(tree, []) as context, suppress(UsageError):
+        options: dict[str, Any] = {"no_ignore": True, "follow_symlinks": follow_symlinks}
+        left = [
+            any(e2b_upload.collect(context, exclude=lines[:end], **options))
+            for end in range(len(lines) + 1)
+        ]
+        if left[-1]:
+            return
+        last = max(end for end, anything in enumerate(left) if anything)
+        with pytest.raises(SourceError) as caught:
+            e2b_upload.pack(context, os.devnull, exclude=lines, **options)
+        assert f"excluded by --exclude {last + 1}: " in caught.value.message
+
+
 def above(path: bytes) -> list[bytes]:
     return [path[:i] for i, char in enumerate(path) if char == ord("/")]

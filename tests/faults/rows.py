@@ -423,6 +423,7 @@ else
 fi
 exec "$@"
 """
+_EMPTIED: Final = 'rm ctx/*; exec "$0" "$@"'
 _MACHINE: Final = [
     Row("the spool's disk is full", seaweed(), 4, "the disk is full", 0, "old",
         "--spool-dir spool", random_bytes=4_000_000, needs="unshare",
@@ -439,6 +440,11 @@ _MACHINE: Final = [
         sh='ulimit -n 16; exec "$0" "$@"', files={f"ctx{'/deep' * 40}/file": b""}),
     Row("no threads left", seaweed(), 4, "no more threads", 0, "old", sh=_NO_THREADS,
         needs="setpriv", hint="ulimit -u"),
+    Row("everything is excluded", seaweed(), 3, "nothing to archive", 0, "old", "-x '**'",
+        hint="--allow-empty", told="excluded by --exclude 1: **"),
+    Row("an empty context", seaweed(), 3, "is empty", 0, "old", sh=_EMPTIED, hint="--allow-empty"),
+    Row("an empty context, --allow-empty", seaweed(), 0, "", 1, "new", "--allow-empty",
+        verified="md5", sh=_EMPTIED),
     Row("time zone Pacific/Kiritimati", seaweed(), 0, "", 1, "new", verified="md5",
         env={"TZ": "Pacific/Kiritimati"}),
     Row("time zone America/Los_Angeles", seaweed(), 0, "", 1, "new", verified="md5",

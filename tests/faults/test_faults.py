@@ -142,6 +142,6 @@ def _stored(site: Site, place: Place) -> str:
 
 def _packed(place: Place) -> str:
     """Return the digest of what was to be stored."""
-    archive = e2b_upload.pack(place.path / "ctx", place.path / "packed", mtime=0)
+    archive = e2b_upload.pack(place.path / "ctx", place.path / "packed", mtime=0, allow_empty=True)
     assert archive.sha256
     return archive.sha256

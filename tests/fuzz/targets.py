@@ -251,6 +251,7 @@ def tree(data: bytes) -> None:
                 compression=compression,
                 threads=threads,
                 no_ignore=True,
+                allow_empty=True,
                 on_event=on_event,
             )
         except SourceError as error:
