@@ -24,11 +24,18 @@ from e2b_upload.context.problems import Problem, Problems
 from e2b_upload.context.root import Root
 from e2b_upload.context.secrets import guard
 from e2b_upload.context.weight import Droppable, weigh
-from e2b_upload.errors import SourceError, SpoolError, UploadError, UsageError, printable
+from e2b_upload.errors import (
+    RefusedError,
+    SourceError,
+    SpoolError,
+    UploadError,
+    UsageError,
+    printable,
+)
 from e2b_upload.events import Expiring, Finished, Heavy, Kept, Progress, Started, ignore_events
 from e2b_upload.transfer.deadline import AbandonedError
 from e2b_upload.transfer.headers import checked_headers
-from e2b_upload.transfer.presigned import Terms, check_size, check_terms, read_terms
+from e2b_upload.transfer.presigned import Terms, check_size, check_terms, expired, read_terms
 from e2b_upload.transfer.retry import CONNECT_TIMEOUT, RETRIES, STALL_TIMEOUT, Patience
 from e2b_upload.transfer.url import parse
 
@@ -49,6 +56,7 @@ Path: TypeAlias = str | os.PathLike[str]
 
 _ENTRIES_AN_EVENT = 1024
 _HEAVIEST = 5  # as many as are read
+_MAYBE_EXPIRED = frozenset({400, 401, 403})  # what stores answer to a URL that expired
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -524,7 +532,7 @@ class Target(NamedTuple):
 
     def is_expired(self) -> bool:
         """Whether the URL has expired by now, by this machine's clock."""
-        return self._terms.expiry is not None and time.time() >= self._terms.expiry
+        return bool(expired(self._terms, now=time.time()))
 
     def put(
         self, descriptor: int, digests: Callable[[], Digests | Archive], *, hashed: bool
@@ -534,14 +542,22 @@ class Target(NamedTuple):
 
         check_size(self._terms, self.url, os.stat(descriptor).st_size, self.max_size)
         source = Source(descriptor, lambda name: bytes.fromhex(getattr(digests(), name)), hashed)
-        return Putting(
+        putting = Putting(
             source,
             self.url,
             headers=self.headers,
             patience=self.patience,
             cancelled=self.cancelled,
             on_event=self.on_event,
-        ).put()
+        )
+        try:
+            return putting.put()
+        except RefusedError as error:
+            if error.http_status in _MAYBE_EXPIRED and (
+                ago := expired(self._terms, now=time.time())
+            ):
+                error.hint += f" By this machine's clock the URL {ago}."
+            raise
 
     @property
     def _terms(self) -> Terms:
