@@ -34,6 +34,7 @@ from e2b_upload.errors import (
 )
 from e2b_upload.events import Expiring, Finished, Heavy, Kept, Progress, Started, ignore_events
 from e2b_upload.transfer.deadline import AbandonedError
+from e2b_upload.transfer.expected import check_expected
 from e2b_upload.transfer.headers import checked_headers
 from e2b_upload.transfer.presigned import Terms, check_size, check_terms, expired, read_terms
 from e2b_upload.transfer.retry import CONNECT_TIMEOUT, RETRIES, STALL_TIMEOUT, Patience
@@ -49,7 +50,8 @@ if TYPE_CHECKING:
     from e2b_upload.context.explain import Decision
     from e2b_upload.context.secrets import Secrets
     from e2b_upload.events import Event, OnEvent
-    from e2b_upload.transfer.put import Sent
+    from e2b_upload.transfer.put import Sent, Source
+    from e2b_upload.transfer.receipt import Algorithm
     from e2b_upload.transfer.url import PresignedUrl
 
 Path: TypeAlias = str | os.PathLike[str]
@@ -495,6 +497,8 @@ def _build(
         if target is None or dry_run:
             terms = read_terms(target.url) if target else Terms()
             check_size(terms, target.url if target else None, archive.bytes, max_size)
+            if target is not None:
+                target.check_archive(packed.spool.fileno(), archive)
             return Receipt(archive=archive, seconds=packed.seconds)
         target.foresee(packed.seconds.pack)
         try:
@@ -525,6 +529,14 @@ class Target(NamedTuple):
         """Refuse what the store will surely refuse."""
         check_terms(self._terms, self.url, self.headers, now=time.time())
 
+    def check_archive(self, descriptor: int, archive: Archive) -> None:
+        """Refuse an archive that is not the one that was signed for."""
+
+        def digest(algorithm: Algorithm) -> bytes:
+            return _source(descriptor, lambda: archive, hashed=True).digest_of(algorithm)
+
+        check_expected(self.url, self.headers, archive.bytes, digest)
+
     def foresee(self, took: float) -> None:
         """Warn where the URL expires within as many seconds as packing took."""
         if self._terms.expiry is not None and (left := self._terms.expiry - time.time()) < took:
@@ -538,12 +550,11 @@ class Target(NamedTuple):
         self, descriptor: int, digests: Callable[[], Digests | Archive], *, hashed: bool
     ) -> Sent:
         """PUT: the one place where the library goes to the network."""
-        from e2b_upload.transfer.put import Putting, Source
+        from e2b_upload.transfer.put import Putting
 
         check_size(self._terms, self.url, os.stat(descriptor).st_size, self.max_size)
-        source = Source(descriptor, lambda name: bytes.fromhex(getattr(digests(), name)), hashed)
         putting = Putting(
-            source,
+            _source(descriptor, digests, hashed=hashed),
             self.url,
             headers=self.headers,
             patience=self.patience,
@@ -562,6 +573,12 @@ class Target(NamedTuple):
     @property
     def _terms(self) -> Terms:
         return read_terms(self.url)
+
+
+def _source(descriptor: int, digests: Callable[[], Digests | Archive], *, hashed: bool) -> Source:
+    from e2b_upload.transfer.put import Source
+
+    return Source(descriptor, lambda name: bytes.fromhex(getattr(digests(), name)), hashed)
 
 
 def receipt_of(sent: Sent, archive: Archive, packed: Seconds | None = None) -> Receipt:

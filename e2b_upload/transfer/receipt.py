@@ -16,10 +16,17 @@ from e2b_upload.errors import UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-Algorithm: TypeAlias = Literal["sha256", "md5", "sha1", "crc32"]
+Algorithm: TypeAlias = Literal["sha256", "md5", "sha1", "crc64nvme", "crc32c", "crc32"]
 
 # What can be compared, the strongest first, with the bytes that each has.
-_SIZE: dict[Algorithm, int] = {"sha256": 32, "md5": 16, "sha1": 20, "crc32": 4}
+_SIZE: dict[Algorithm, int] = {
+    "sha256": 32,
+    "md5": 16,
+    "sha1": 20,
+    "crc64nvme": 8,
+    "crc32c": 4,
+    "crc32": 4,
+}
 _ETAG = re.compile(r'"?([0-9a-fA-F]{32})"?')
 _SSE, _SSE_C = "x-amz-server-side-encryption", "x-amz-server-side-encryption-customer-algorithm"
 
@@ -41,6 +48,8 @@ def read_claims(headers: Mapping[str, str], host: str = "") -> dict[Algorithm, b
         claimed = _decoded(headers.get(f"x-amz-checksum-{algorithm}", ""), size)
         if claimed is None and algorithm == "md5":
             claimed = _md5(headers, host)
+        if claimed is None and algorithm == "crc32c":
+            claimed = decode_digest(algorithm, goog_hashes(headers).get(algorithm, ""))
         if claimed is not None:
             claims[algorithm] = claimed
     return claims
@@ -96,3 +105,20 @@ def verify(
             hint="Something on the way changes what is sent: look at proxies, and at memory.",
         )
     return None
+
+
+def goog_hashes(headers: Mapping[str, str]) -> dict[Algorithm, str]:
+    """Return the digests of Google's ``x-goog-hash``, as they are written there.
+
+    Args:
+        headers: names in lower case.
+    """
+    pairs = [pair.strip().partition("=") for pair in headers.get("x-goog-hash", "").split(",")]
+    written = {name: value for name, _, value in pairs}
+    known: tuple[Algorithm, ...] = ("crc32c", "md5")
+    return {algorithm: written[algorithm] for algorithm in known if algorithm in written}
+
+
+def decode_digest(algorithm: Algorithm, text: str) -> bytes | None:
+    """Return a digest that is written in base64, as stores do; None if it is not one."""
+    return _decoded(text, _SIZE[algorithm])

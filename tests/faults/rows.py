@@ -23,6 +23,7 @@ from tests.faults.grounds import (
     scripted,
     seaweed,
 )
+from tests.support.crc import crc64nvme
 from tests.support.faultproxy import forward
 from tests.support.rawserver import (
     Connection,
@@ -373,6 +374,11 @@ _RECEIPTS: Final = [
     Row("x-amz-checksum-sha256 of something else",
         scripted(_checksum("sha256", lambda body: hashlib.sha256(body + b"!").digest())), 5,
         "something else than the archive", 2, "new"),
+    Row("x-amz-checksum-crc64nvme, KMS",
+        scripted(lambda store: [store.takes(lambda body: {
+            "x-amz-server-side-encryption": "aws:kms",
+            "x-amz-checksum-crc64nvme": base64_of(crc64nvme(body))})]), 0, "", 1, "new",
+        verified="crc64nvme"),
     Row("x-amz-checksum-crc32, KMS",
         scripted(lambda store: [store.takes(lambda body: {
             "x-amz-server-side-encryption": "aws:kms",
@@ -474,6 +480,18 @@ _URLS: Final = [
         "old", hint="-H"),
     Row("a signed header is there", seaweed(ContentType="application/gzip"), 0, "", 1, "new",
         "-H Content-Type:application/gzip", verified="md5"),
+    Row("signed with the CRC-64 of another archive",
+        scripted(_always(answer(400)), query=f"x-amz-checksum-crc64nvme=AAECAwQFBgc%3D&{QUERY}"), 6,
+        "signed x-amz-checksum-crc64nvme is not the archive's", 0, "old", hint="crc64nvme is"),
+    Row("the Content-MD5 of another archive", scripted(_always(_BAD_DIGEST)), 6,
+        "header content-md5 is not the archive's", 0, "old",
+        "-H Content-MD5:1B2M2Y8AsgTpgAmY7PhCfg==", hint="md5 is"),
+    Row("the x-goog-hash of another archive", scripted(_always(_BAD_DIGEST)), 6,
+        "header x-goog-hash is not the archive's", 0, "old", "-H x-goog-hash:crc32c=AAAAAA==",
+        hint="crc32c is"),
+    Row("a range of sizes that the archive does not fit", scripted(_always(answer(400))), 6,
+        "does not fit the header x-goog-content-length-range", 0, "old",
+        "-H x-goog-content-length-range:0,1000", hint="MIN,MAX"),
     Row("signed with the checksum of nothing", grounds.checksum_of_nothing, 6, "checksum", 0,
         "old"),
     Row("signed for another key", seaweed(tampered=True), 6, "403 SignatureDoesNotMatch", 1, "old",
