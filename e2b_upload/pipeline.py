@@ -24,12 +24,20 @@ from e2b_upload.context.problems import Problem, Problems
 from e2b_upload.context.root import Root
 from e2b_upload.context.secrets import guard
 from e2b_upload.context.weight import Droppable, weigh
-from e2b_upload.errors import SourceError, SpoolError, UploadError, UsageError, printable
+from e2b_upload.errors import (
+    RefusedError,
+    SourceError,
+    SpoolError,
+    UploadError,
+    UsageError,
+    printable,
+)
 from e2b_upload.events import Expiring, Finished, Heavy, Kept, Progress, Started, ignore_events
 from e2b_upload.transfer.condition import only_if_absent
 from e2b_upload.transfer.deadline import AbandonedError
+from e2b_upload.transfer.expected import check_expected
 from e2b_upload.transfer.headers import checked_headers
-from e2b_upload.transfer.presigned import Terms, check_size, check_terms, read_terms
+from e2b_upload.transfer.presigned import Terms, check_size, check_terms, expired, read_terms
 from e2b_upload.transfer.retry import CONNECT_TIMEOUT, RETRIES, STALL_TIMEOUT, Patience
 from e2b_upload.transfer.url import parse
 
@@ -43,13 +51,15 @@ if TYPE_CHECKING:
     from e2b_upload.context.explain import Decision
     from e2b_upload.context.secrets import Secrets
     from e2b_upload.events import Event, OnEvent
-    from e2b_upload.transfer.put import Sent
+    from e2b_upload.transfer.put import Sent, Source
+    from e2b_upload.transfer.receipt import Algorithm
     from e2b_upload.transfer.url import PresignedUrl
 
 Path: TypeAlias = str | os.PathLike[str]
 
 _ENTRIES_AN_EVENT = 1024
 _HEAVIEST = 5  # as many as are read
+_MAYBE_EXPIRED = frozenset({400, 401, 403})  # what stores answer to a URL that expired
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -525,6 +535,8 @@ def _build(
         if target is None or dry_run:
             terms = read_terms(target.url) if target else Terms()
             check_size(terms, target.url if target else None, archive.bytes, max_size)
+            if target is not None:
+                target.check_archive(packed.spool.fileno(), archive)
             return Receipt(archive=archive, seconds=packed.seconds)
         target.foresee(packed.seconds.pack)
         try:
@@ -560,6 +572,14 @@ class Target(NamedTuple):
             headers = only_if_absent(headers, self._terms, self.url)
         check_terms(self._terms, self.url, headers, now=time.time())
 
+    def check_archive(self, descriptor: int, archive: Archive) -> None:
+        """Refuse an archive that is not the one that was signed for."""
+
+        def digest(algorithm: Algorithm) -> bytes:
+            return _source(descriptor, lambda: archive, hashed=True).digest_of(algorithm)
+
+        check_expected(self.url, self.headers, archive.bytes, digest)
+
     def foresee(self, took: float) -> None:
         """Warn where the URL expires within as many seconds as packing took."""
         if self._terms.expiry is not None and (left := self._terms.expiry - time.time()) < took:
@@ -567,17 +587,16 @@ class Target(NamedTuple):
 
     def is_expired(self) -> bool:
         """Whether the URL has expired by now, by this machine's clock."""
-        return self._terms.expiry is not None and time.time() >= self._terms.expiry
+        return bool(expired(self._terms, now=time.time()))
 
     def put(
         self, descriptor: int, digests: Callable[[], Digests | Archive], *, hashed: bool
     ) -> Sent:
         """PUT: the one place where the library goes to the network."""
-        from e2b_upload.transfer.put import Putting, Source
+        from e2b_upload.transfer.put import Putting
 
-        source = Source(descriptor, lambda name: bytes.fromhex(getattr(digests(), name)), hashed)
-        return Putting(
-            source,
+        putting = Putting(
+            _source(descriptor, digests, hashed=hashed),
             self.url,
             headers=self.headers,
             patience=self.patience,
@@ -586,11 +605,25 @@ class Target(NamedTuple):
             max_size=self.max_size,
             cancelled=self.cancelled,
             on_event=self.on_event,
-        ).put()
+        )
+        try:
+            return putting.put()
+        except RefusedError as error:
+            if error.http_status in _MAYBE_EXPIRED and (
+                ago := expired(self._terms, now=time.time())
+            ):
+                error.hint += f" By this machine's clock the URL {ago}."
+            raise
 
     @property
     def _terms(self) -> Terms:
         return read_terms(self.url)
+
+
+def _source(descriptor: int, digests: Callable[[], Digests | Archive], *, hashed: bool) -> Source:
+    from e2b_upload.transfer.put import Source
+
+    return Source(descriptor, lambda name: bytes.fromhex(getattr(digests(), name)), hashed)
 
 
 def receipt_of(sent: Sent, archive: Archive, packed: Seconds | None = None) -> Receipt:

@@ -469,6 +469,8 @@ class _Building:
         return self._put_to(self._target(fresh, on_event), packed, again=True)
 
     def _put_to(self, target: Target, packed: Packed, *, again: bool = False) -> Receipt:
+        if target.is_expired() and not again:
+            raise _ExpiredError
         try:
             target.check()
             sent = target.put(packed.spool.fileno(), lambda: packed.archive, hashed=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import sys
@@ -162,7 +163,7 @@ def read_secret(stdin: StandardInput, what: str, path: str) -> str:
     """Return what a file holds, which is one line or little more; - is standard input.
 
     Raises:
-        UsageError: it cannot be read, or is too long to be that.
+        UsageError: it cannot be read, is too long to be that, or is UTF-16 text.
     """
     where = "standard input" if path == "-" else printable(path)
     try:
@@ -178,6 +179,11 @@ def read_secret(stdin: StandardInput, what: str, path: str) -> str:
     if len(text) > _MAX_SECRET_BYTES:
         raise UsageError(
             f"{what} is longer than {_MAX_SECRET_BYTES} bytes", hint="Is it the right file?"
+        )
+    if text[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE} or b"\0" in text[:2]:
+        raise UsageError(
+            f"{what} is UTF-16 text in {where}",
+            hint="Save it as UTF-8. In Windows PowerShell: | Out-File -Encoding ascii FILE.",
         )
     return text.decode("utf-8-sig", "replace")
 

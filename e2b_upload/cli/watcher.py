@@ -59,9 +59,12 @@ class Watcher:
             case Retrying():
                 self.retrying(event)
             case Expiring(seconds=left):
+                when = f"expires in {duration(left)}, sooner than packing took"
+                if not left:
+                    when = "has expired by this machine's clock"
                 self.report.warn(
-                    f"the URL expires in {duration(left)}, sooner than packing took: the upload "
-                    "may come too late; ask for one that is valid for longer"
+                    f"the URL {when}: the upload may come too late; "
+                    "ask for one that is valid for longer"
                 )
             case PageAnswered(host=host, http_status=status):
                 self._warn_on_page(

@@ -67,6 +67,8 @@ _OF_NOTHING: Final = (
 _OWN_HEADERS: Final = frozenset({"host", "content-length", "content-md5"})
 
 _NUMBER = re.compile(r"[0-9]{1,12}")
+_MILLISECONDS = re.compile(r"[0-9]{13}")
+_FIRST_EPOCH: Final = 10**9  # September 2001: what is less is a duration, and its start unknown
 _BASIC_TIME = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 _AZURE_TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -76,7 +78,9 @@ _HEADER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")  # as signers write them
 _FROM_POLICY: Final = str.maketrans("-_~", "+=/")  # CloudFront's base64 for queries
 _MAX_POLICY_CHARS: Final = 16 * 1024
 
-_ALLOWED_SKEW: Final = 15 * 60.0  # seconds that a store's clock may be behind the signer's
+_ALLOWED_SKEW: Final = 15 * 60.0  # seconds that this machine's clock may be off, either way
+# Bucket names of this class end with --x-s3. They answer 501 to Content-MD5.
+_DIRECTORY_BUCKET = re.compile(r"(?:^|\.)s3express-")
 _FRESH_URL = "Ask for a fresh URL, or set the clock if it is wrong."
 
 
@@ -132,7 +136,7 @@ def read_terms(url: PresignedUrl) -> Terms:
         temporary="x-amz-security-token" in query,
         required_headers=required,
         max_bytes=_max_bytes(dialect, url),
-        takes_md5=dialect in _TAKE_MD5,
+        takes_md5=dialect in _TAKE_MD5 and not _DIRECTORY_BUCKET.search(url.host),
         needs_md5="content-md5" in signed,
         may_write=not permissions or not {"c", "w"}.isdisjoint(permissions),
         only_empty=any(query.get(name) == checksum for name, checksum in _OF_NOTHING),
@@ -164,13 +168,12 @@ def check_terms(terms: Terms, url: PresignedUrl, headers: Mapping[str, str], *, 
             f"the URL {url.shown} gives no permission to write",
             hint="Ask for one that may create or write: c or w among its permissions (sp).",
         )
-    if terms.expiry is not None and now >= terms.expiry:
+    if terms.expiry is not None and now - terms.expiry > _ALLOWED_SKEW:
         hint = _FRESH_URL
         if terms.temporary:
             hint += " Its temporary credential may have expired as well: sign with a fresh one."
         raise RefusedError(
-            f"the URL {url.shown} expired {_span(now - terms.expiry)} ago by this machine's clock",
-            hint=hint,
+            f"the URL {url.shown} {expired(terms, now=now)} by this machine's clock", hint=hint
         )
     if terms.start is not None and terms.start - now > _ALLOWED_SKEW:
         raise RefusedError(
@@ -179,6 +182,13 @@ def check_terms(terms: Terms, url: PresignedUrl, headers: Mapping[str, str], *, 
             hint="Is the clock right? Set it, or wait, or ask for a URL that is valid now.",
         )
     _check_headers(terms, url, headers)
+
+
+def expired(terms: Terms, *, now: float) -> str:
+    """Return in words how long ago a URL expired, or an empty string if it did not."""
+    if terms.expiry is None or now < terms.expiry:
+        return ""
+    return f"expired {_span(now - terms.expiry)} ago"
 
 
 def check_size(
@@ -262,7 +272,7 @@ def _times(dialect: Dialect | None, query: Mapping[str, str]) -> tuple[float | N
         case None:
             return None, None
         case _:
-            return None, _number(query.get("expires", ""))
+            return None, _epoch(query.get("expires", ""))
 
 
 def _date_and_seconds(query: Mapping[str, str], prefix: str) -> tuple[float | None, float | None]:
@@ -274,6 +284,14 @@ def _date_and_seconds(query: Mapping[str, str], prefix: str) -> tuple[float | No
 def _number(text: str) -> float | None:
     """Return seconds, if they are of this world."""
     return float(text) if _NUMBER.fullmatch(text) else None
+
+
+def _epoch(text: str) -> float | None:
+    """Return seconds since the epoch, where they are that, or milliseconds, and not a duration."""
+    if _MILLISECONDS.fullmatch(text):
+        return int(text) / 1000
+    seconds = _number(text)
+    return seconds if seconds is not None and seconds >= _FIRST_EPOCH else None
 
 
 def _time(value: str, form: re.Pattern[str]) -> float | None:
@@ -301,7 +319,7 @@ def _policy_times(policy: str) -> tuple[float | None, float | None]:
             value = condition[name]["AWS:EpochTime"]
         except (LookupError, TypeError):
             return None
-        return _number(str(value)) if isinstance(value, int) else None
+        return _epoch(str(value)) if isinstance(value, int) else None
 
     return epoch("DateGreaterThan"), epoch("DateLessThan")
 

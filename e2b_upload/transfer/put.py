@@ -18,6 +18,7 @@ from e2b_upload.transfer.body import Body
 from e2b_upload.transfer.condition import only_if_absent
 from e2b_upload.transfer.deadline import Carried, Deadline
 from e2b_upload.transfer.exchange import exchange
+from e2b_upload.transfer.expected import check_expected
 from e2b_upload.transfer.presigned import check_size, check_terms, read_query, read_terms
 from e2b_upload.transfer.receipt import DamagedError, read_claims, verify
 from e2b_upload.transfer.redirect import headers_for_another_host, redirect_target
@@ -41,6 +42,7 @@ CONFLICT, PRECONDITION_FAILED, EXPECTATION_FAILED = 409, 412, 417
 MAX_REDIRECTS = 5
 Proof: TypeAlias = "Algorithm | Literal['content-md5']"
 _READ_BYTES = 1024 * 1024
+_CRC_BYTES: dict[Algorithm, int] = {"crc32": 4, "crc32c": 4, "crc64nvme": 8}
 
 
 class Source(NamedTuple):
@@ -63,8 +65,10 @@ class Source(NamedTuple):
 
     def digest_of(self, algorithm: Algorithm) -> bytes:
         """Return any digest that a store may tell; the rare ones take another pass."""
-        if algorithm == "crc32":
-            return reduce(lambda crc, piece: zlib.crc32(piece, crc), self._pieces(), 0).to_bytes(4)
+        if algorithm in _CRC_BYTES:
+            calc = _crc(algorithm)
+            crc = reduce(lambda crc, piece: calc(piece, crc), self._pieces(), 0)
+            return crc.to_bytes(_CRC_BYTES[algorithm])
         if algorithm == "sha1":
             sha1 = hashlib.sha1(usedforsecurity=False)
             for piece in self._pieces():
@@ -82,6 +86,18 @@ class Source(NamedTuple):
             raise SpoolError(
                 f"the archive cannot be read back: {error.strerror}", hint="Look at the disk."
             ) from error
+
+
+def _crc(algorithm: Algorithm) -> Callable[[bytes, int], int]:
+    """Return a function that continues a CRC, from 0."""
+    if algorithm == "crc32":
+        return zlib.crc32
+    import anycrc  # noqa: PLC0415  (only a rare store asks for it)
+
+    calc: Callable[[bytes, int], int] = anycrc.Model(
+        "CRC32C" if algorithm == "crc32c" else "CRC64-NVME"
+    ).calc
+    return calc
 
 
 class Sent(NamedTuple):
@@ -152,7 +168,8 @@ class Putting:
 
         Raises:
             UnavailableError: no answer, or one that may be another the next time.
-            RefusedError: an answer that will be the same the next time.
+            RefusedError: an answer that will be the same the next time, or the archive is not
+                the one that was signed for.
             UsageError: a URL, proxy or CA bundle that cannot be used.
             AbandonedError: it was cancelled.
         """
@@ -206,6 +223,7 @@ class Putting:
             headers = only_if_absent(headers, terms, url)
         check_terms(terms, url, headers, now=time.time())
         check_size(terms, url, len(self._body), self._max_size)
+        check_expected(url, headers, len(self._body), self._source.digest_of)
         return headers
 
     def _request(

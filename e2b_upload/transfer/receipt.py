@@ -16,10 +16,17 @@ from e2b_upload.errors import UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-Algorithm: TypeAlias = Literal["sha256", "md5", "sha1", "crc32"]
+Algorithm: TypeAlias = Literal["sha256", "md5", "sha1", "crc64nvme", "crc32c", "crc32"]
 
 # What can be compared, the strongest first, with the bytes that each has.
-_SIZE: dict[Algorithm, int] = {"sha256": 32, "md5": 16, "sha1": 20, "crc32": 4}
+_SIZE: dict[Algorithm, int] = {
+    "sha256": 32,
+    "md5": 16,
+    "sha1": 20,
+    "crc64nvme": 8,
+    "crc32c": 4,
+    "crc32": 4,
+}
 _ETAG = re.compile(r'(?:W/)?"?([0-9a-fA-F]{32})"?')
 # The object is encrypted (any vendor's header), or in parts, or in a directory bucket: then its
 # ETag may have the form of an MD5 and be something else.
@@ -38,13 +45,13 @@ class Claim(NamedTuple):
     Attributes:
         algorithm: of the digest.
         digest: of the object, as bytes.
-        condemns: whether another digest than the archive's proves that the object is not the
-            archive; False for an ETag that may be no MD5 at all.
+        kind: what a mismatch means. ``checksum``: the object is damaged. ``md5 etag``: so it is,
+            unless a checksum matches. ``etag``: nothing, because it may be no MD5 at all.
     """
 
     algorithm: Algorithm
     digest: bytes
-    condemns: bool = True
+    kind: Literal["checksum", "md5 etag", "etag"] = "checksum"
 
 
 class DamagedError(UnavailableError):
@@ -62,34 +69,27 @@ def read_claims(
         asked: headers that the request set, by itself or through its URL, names in lower case: a
             store need not repeat that it encrypts.
     """
+    google = goog_hashes(headers)
     claims = []
-    for algorithm, size in _SIZE.items():
+    for algorithm in _SIZE:
         # A composite one, of an object in parts, has a number after a dash: not base64.
-        claimed = _decoded(headers.get(f"x-amz-checksum-{algorithm}", ""), size)
-        if claimed is not None:
-            claims.append(Claim(algorithm, claimed))
+        written = headers.get(f"x-amz-checksum-{algorithm}") or google.get(algorithm, "")
+        if digest := decode_digest(algorithm, written):
+            claims.append(Claim(algorithm, digest))
         elif algorithm == "md5":
             claims += _md5(headers, host, asked or {})
     return claims
 
 
 def _md5(headers: Mapping[str, str], host: str, asked: Mapping[str, str]) -> Iterator[Claim]:
-    size = _SIZE["md5"]
-    for pair in headers.get("x-goog-hash", "").split(","):
-        name, _, value = pair.strip().partition("=")
-        if name == "md5" and (claimed := _decoded(value, size)):
-            yield Claim("md5", claimed)
-            return
     # Azure's. By HTTP it would be that of the answer's own body.
     if ("x-ms-request-id" in headers or headers.get("content-length") == "0") and (
-        claimed := _decoded(headers.get("content-md5", ""), size)
+        digest := decode_digest("md5", headers.get("content-md5", ""))
     ):
-        yield Claim("md5", claimed)
-        return
-    value = headers.get("etag", "")
-    if etag := _ETAG.fullmatch(value):
-        condemns = not value.startswith("W/") and _is_md5_etag(headers, host, asked)
-        yield Claim("md5", bytes.fromhex(etag[1]), condemns)
+        yield Claim("md5", digest)
+    elif etag := _ETAG.fullmatch(headers.get("etag", "")):
+        strong = not etag[0].startswith("W/") and _is_md5_etag(headers, host, asked)
+        yield Claim("md5", bytes.fromhex(etag[1]), "md5 etag" if strong else "etag")
 
 
 def _is_md5_etag(headers: Mapping[str, str], host: str, asked: Mapping[str, str]) -> bool:
@@ -107,12 +107,25 @@ def _is_md5_etag(headers: Mapping[str, str], host: str, asked: Mapping[str, str]
     return not said and not directory_bucket and "x-goog-hash" not in headers
 
 
-def _decoded(value: str, size: int) -> bytes | None:
+def goog_hashes(headers: Mapping[str, str]) -> dict[Algorithm, str]:
+    """Return the digests of Google's ``x-goog-hash``, as they are written there.
+
+    Args:
+        headers: names in lower case.
+    """
+    pairs = [pair.strip().partition("=") for pair in headers.get("x-goog-hash", "").split(",")]
+    written = {name: value for name, _, value in pairs}
+    known: tuple[Algorithm, ...] = ("crc32c", "md5")
+    return {algorithm: written[algorithm] for algorithm in known if algorithm in written}
+
+
+def decode_digest(algorithm: Algorithm, text: str) -> bytes | None:
+    """Return a digest that is written in base64, as stores do; None if it is not one."""
     try:
-        decoded = base64.b64decode(value, validate=True)
+        decoded = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return None
-    return decoded if len(decoded) == size else None
+    return decoded if len(decoded) == _SIZE[algorithm] else None
 
 
 def verify(
@@ -121,8 +134,7 @@ def verify(
     """Compare what an answer claims with the archive.
 
     Args:
-        claims: from :func:`read_claims`. The first that decides counts: an ETag beside a checksum
-            may be no MD5 at all.
+        claims: from :func:`read_claims`. The first that decides counts.
         digest: gives the archive's own, as bytes.
         host: which answered, for the message.
 
@@ -132,14 +144,20 @@ def verify(
     Raises:
         DamagedError: the store holds something else.
     """
-    for algorithm, claimed, condemns in claims:
+    doubt: DamagedError | None = None
+    for algorithm, claimed, kind in claims:
         if claimed == (own := digest(algorithm)):
             return algorithm
-        if condemns:
-            raise DamagedError(
-                f"{host} stored something else than the archive: its {algorithm} is "
-                f"{claimed.hex()}, the archive's is {own.hex()}",
-                hint="Something on the way to the store changes the bytes: check proxies and "
-                "memory. If this store's ETags are not MD5s, pass --ignore-checksum.",
-            )
+        if kind == "etag":
+            continue
+        doubt = DamagedError(
+            f"{host} stored something else than the archive: its {algorithm} is "
+            f"{claimed.hex()}, the archive's is {own.hex()}",
+            hint="Something on the way to the store changes the bytes: check proxies and "
+            "memory. If this store's ETags are not MD5s, pass --ignore-checksum.",
+        )
+        if kind == "checksum":
+            break
+    if doubt is not None:
+        raise doubt
     return None

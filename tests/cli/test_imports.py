@@ -10,7 +10,7 @@ import pytest
 import e2b_upload
 from tests.cli.harness import ARCHIVE_KEYS, KIND, SUCCESS_KEYS, Place
 
-HEAVY = {"typer", "rich", "requests", "urllib3", "pathspec", "re2", "isal"}
+HEAVY = {"typer", "rich", "requests", "urllib3", "pathspec", "re2", "isal", "anycrc"}
 RUN = "import sys; from e2b_upload.cli.edge import run; run(sys.argv[1:]);"
 
 
@@ -32,6 +32,7 @@ def imported(place: Place, code: str, *args: str) -> set[str]:
     [
         ("import sys; import e2b_upload;", [], HEAVY),
         ("import sys; from e2b_upload import UploadError, UsageError;", [], HEAVY),
+        ("import sys; import e2b_upload.transfer.put;", [], {"anycrc"}),
         (RUN, ["--version"], HEAVY - {"typer"}),
         (RUN, ["--help"], HEAVY - {"typer", "rich"}),
         (RUN, ["build", "--help"], HEAVY - {"typer", "rich"}),

@@ -356,6 +356,9 @@ OPTIONS_OF = {
     "--max-size --if-absent --ignore-checksum --dry-run --ignore-file --no-ignore --exclude "
     "-x --follow-symlinks --allow-empty --secrets --warn-size --compression --threads --mtime "
     "--spool-dir --output -o --progress "
+    "--template --copy --dockerfile --force --create --api-key-file --api-url --domain",
+    "pack": "--ignore-file --no-ignore --exclude -x --follow-symlinks --allow-empty --secrets "
+    "--warn-size --compression --threads --mtime --spool-dir --output -o --progress",
     "put": "--url --url-file --header -H --retries --connect-timeout --stall-timeout --max-time "
     "--max-size --if-absent --ignore-checksum --spool-dir --progress",
     "ls": "--ignore-file --no-ignore --exclude -x --follow-symlinks --secrets --tree --largest "

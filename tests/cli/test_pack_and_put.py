@@ -259,6 +259,25 @@ def test_a_standard_input_that_cannot_be_read(options: list[str], code: int, pla
     assert error["hint"]
 
 
+@pytest.mark.parametrize("way", [["--url", "-"], ["--url-file", "url"]], ids=" ".join)
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_a_url_in_a_text_file_of_windows(
+    encoding: str, way: list[str], place: Place, call: Call
+) -> None:
+    with raw_server(STORED) as server:
+        text = f"{server.url}/k?{QUERY}\r\n".encode(encoding)
+        place.write("url", text)
+        ended = call("put", "ctx/a", *way, "--json", stdin=text)
+    if encoding == "utf-8-sig":
+        assert ended.code == 0
+        assert len(server.requests) == 1
+        return
+    error = ended.told(2)
+    assert "the URL is UTF-16 text in" in error["message"]
+    assert "UTF-8" in error["hint"]
+    assert not server.requests
+
+
 def test_a_standard_input_that_breaks_off_is_sent_to_nobody(place: Place) -> None:
     with raw_server(STORED) as server, socket.create_server(("127.0.0.1", 0)) as listener:
         ours = socket.create_connection(listener.getsockname())

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -98,3 +99,31 @@ def test_a_url_that_expires_soon_is_warned_of() -> None:
     (event,) = events
     assert isinstance(event, Expiring)
     assert 0 < event.seconds < 3_153_600_000
+
+
+EXPIRED_AGO = {"AWS SigV4": 60, "a URL that does not tell": None, "AWS SigV4, valid": -600}
+
+
+@pytest.mark.parametrize("late", EXPIRED_AGO.values(), ids=EXPIRED_AGO)
+@pytest.mark.parametrize("command", ["build ctx", "put ctx/a"])
+def test_a_refusal_of_a_url_that_expired_says_so(
+    command: str, late: int | None, call: Call
+) -> None:
+    query = QUERY
+    if late is not None:
+        signed = datetime.now(UTC) - timedelta(seconds=900 + late)
+        query = f"X-Amz-Date={signed:%Y%m%dT%H%M%SZ}&X-Amz-Expires=900&{QUERY}"
+    with raw_server(answer(403)) as server:
+        error = call(*command.split(), "--url", f"{server.url}/k?{query}", "--json").told(6)
+        assert len(server.requests) == 1  # the store decides
+    said = "By this machine's clock the URL expired" in error["hint"]
+    assert said is (late == 60), error
+
+
+def test_a_url_that_expired_a_minute_ago_may_be_valid_by_the_stores_clock(call: Call) -> None:
+    signed = datetime.now(UTC) - timedelta(seconds=960)
+    query = f"X-Amz-Date={signed:%Y%m%dT%H%M%SZ}&X-Amz-Expires=900&{QUERY}"
+    with raw_server(STORED) as server:
+        ended = call("build", "ctx", "--url", f"{server.url}/k?{query}")
+    assert ended.code == 0
+    assert "warning: the URL has expired by this machine's clock" in ended.err

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
@@ -226,3 +227,18 @@ def test_nobody_is_told_of_what_is_not_wanted() -> None:
     with pytest.raises(AbandonedError):
         merged.of(0)(started(1))
     assert heard == []
+
+
+def test_a_link_that_has_expired_by_this_clock_is_asked_for_again(tmp_path: Path) -> None:
+    def script(connection: Connection) -> None:
+        # The first is of a clock that is behind, or came late; no byte is spent on it.
+        number = sum(request.head.startswith(b"GET ") for request in server.requests)
+        signed = datetime.now(UTC) - timedelta(seconds=960 if number <= 2 else 0)
+        more = f"&X-Amz-Date={signed:%Y%m%dT%H%M%SZ}&X-Amz-Expires=900"
+        link_or_store(url="{url}" + more)(connection)
+
+    with raw_server(KNOWN, script) as server:
+        told = build(server, tmp_path, 1)
+    assert [each.status for each in told.copies] == ["uploaded"]
+    methods = [request.head.split()[0] for request in server.requests]
+    assert methods == [b"GET", b"GET", b"GET", b"PUT"]

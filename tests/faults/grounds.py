@@ -278,6 +278,7 @@ def seaweed(
     through: str = "",
     bucket: str = "",
     tampered: bool = False,
+    expires: int = 3600,
     late: bool = False,
     **signed: str,
 ) -> Ground:
@@ -289,6 +290,7 @@ def seaweed(
         through: the name of an nginx's port to go through.
         bucket: to sign for, instead of the one that is there.
         tampered: whether the URL is for another key than it was signed for.
+        expires: in how many seconds it does.
         late: whether it has expired by now.
         signed: what is signed beside, as boto3 names it.
     """
@@ -305,7 +307,7 @@ def seaweed(
             s3.put(key, before)
         with raw_server(*(fault(port) for fault in faults or (passing,))) as server:
             here = replace(s3, endpoint=server.url, bucket=bucket or s3.bucket)
-            url = here.presign_put("another" if tampered else key, 1 if late else 3600, **signed)
+            url = here.presign_put("another" if tampered else key, 1 if late else expires, **signed)
             if late:
                 time.sleep(1.1)  # until it expires
             yield Site(

@@ -23,6 +23,7 @@ from tests.faults.grounds import (
     scripted,
     seaweed,
 )
+from tests.support.crc import crc64nvme
 from tests.support.faultproxy import forward
 from tests.support.rawserver import (
     Connection,
@@ -90,7 +91,6 @@ class Row:
         files: what else the working folder holds.
         needs: a program that `sh` calls.
         interrupt: a signal that comes.
-        waits_for_nothing: whether there is no attempt any more when the wait for it is over.
     """
 
     name: str
@@ -114,7 +114,6 @@ class Row:
     files: Mapping[str, bytes] = field(default_factory=dict)
     needs: str = ""
     interrupt: Interrupt | None = None
-    waits_for_nothing: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -122,9 +121,7 @@ class Row:
     @property
     def waits_in_vain(self) -> bool:
         """Whether an attempt is told of that never comes."""
-        return self.waits_for_nothing or (
-            self.interrupt is not None and self.interrupt.words == "retrying in"
-        )
+        return self.interrupt is not None and self.interrupt.words == "retrying in"
 
 
 # Waits are half of what they may be at most where the next attempt must not come too soon, and a
@@ -377,6 +374,11 @@ _RECEIPTS: Final = [
     Row("x-amz-checksum-sha256 of something else",
         scripted(_checksum("sha256", lambda body: hashlib.sha256(body + b"!").digest())), 5,
         "something else than the archive", 2, "new"),
+    Row("x-amz-checksum-crc64nvme, KMS",
+        scripted(lambda store: [store.takes(lambda body: {
+            "x-amz-server-side-encryption": "aws:kms",
+            "x-amz-checksum-crc64nvme": base64_of(crc64nvme(body))})]), 0, "", 1, "new",
+        verified="crc64nvme"),
     Row("x-amz-checksum-crc32, KMS",
         scripted(lambda store: [store.takes(lambda body: {
             "x-amz-server-side-encryption": "aws:kms",
@@ -455,6 +457,8 @@ _MACHINE: Final = [
         sh='exec faketime -f -2h "$0" "$@"', hint="clock"),
     Row("the clock is ten minutes behind", seaweed(), 0, "", 1, "new", verified="md5",
         needs="faketime", sh='exec faketime -f -10m "$0" "$@"'),
+    Row("the clock is ten minutes ahead, the URL holds for one more", seaweed(expires=60), 0, "", 1,
+        "new", verified="md5", needs="faketime", sh='exec faketime -f +10m "$0" "$@"'),
     Row("the clock is ten minutes behind, the URL expired", seaweed(late=True), 6, "expired", 1,
         "old", needs="faketime", sh='exec faketime -f -10m "$0" "$@"', hint="clock"),
 ]  # fmt: skip
@@ -463,12 +467,37 @@ _URLS: Final = [
     Row("expired in 2020", scripted(_always(answer(403)), query=(
             f"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date=20200101T000000Z&X-Amz-Expires=3600"
             f"&X-Amz-SignedHeaders=host&{QUERY}")), 6, "expired", 0, "old", hint="fresh URL"),
-    Row("expires while a retry is waited for", expiring(_always(_busy("7")), expires=6), 6,
-        "expired", 1, "old", hint="fresh URL", waits_for_nothing=True),
+    Row("expires while a retry is waited for: the store decides",
+        expiring(_always(_busy("2"), answer(403, xml("AccessDenied", "Request has expired"))),
+                 expires=1), 6,
+        "403 AccessDenied", 2, "old", hint="By this machine's clock the URL expired"),
+    Row("expires=3600, which is a duration and not a date",
+        scripted(lambda store: [store.takes()], query="expires=3600&token=5f2b77c1"), 0, "", 1,
+        "new", verified="md5"),
+    Row("a quote left at the end of the URL",
+        scripted(_always(answer(403)), query=f'{QUERY}"'), 2, "quotes", 0, "old", hint="Remove"),
+    Row("the URL was copied from JSON",
+        scripted(_always(answer(403)), query=rf"a=b\u0026{QUERY}"), 2, "copied from JSON", 0, "old",
+        hint="jq -r"),
+    Row("the URL was copied from a shell, with its escapes",
+        scripted(_always(answer(403)), query=rf"a=b\&{QUERY}"), 2, "shell's escapes", 0, "old",
+        hint="Write & instead"),
     Row("a signed header is missing", seaweed(ContentType="application/gzip"), 6, "content-type", 0,
         "old", hint="-H"),
     Row("a signed header is there", seaweed(ContentType="application/gzip"), 0, "", 1, "new",
         "-H Content-Type:application/gzip", verified="md5"),
+    Row("signed with the CRC-64 of another archive",
+        scripted(_always(answer(400)), query=f"x-amz-checksum-crc64nvme=AAECAwQFBgc%3D&{QUERY}"), 6,
+        "signed x-amz-checksum-crc64nvme is not the archive's", 0, "old", hint="crc64nvme is"),
+    Row("the Content-MD5 of another archive", scripted(_always(_BAD_DIGEST)), 6,
+        "header content-md5 is not the archive's", 0, "old",
+        "-H Content-MD5:1B2M2Y8AsgTpgAmY7PhCfg==", hint="md5 is"),
+    Row("the x-goog-hash of another archive", scripted(_always(_BAD_DIGEST)), 6,
+        "header x-goog-hash is not the archive's", 0, "old", "-H x-goog-hash:crc32c=AAAAAA==",
+        hint="crc32c is"),
+    Row("a range of sizes that the archive does not fit", scripted(_always(answer(400))), 6,
+        "does not fit the header x-goog-content-length-range", 0, "old",
+        "-H x-goog-content-length-range:0,1000", hint="MIN,MAX"),
     Row("signed with the checksum of nothing", grounds.checksum_of_nothing, 6, "checksum", 0,
         "old"),
     Row("signed for another key", seaweed(tampered=True), 6, "403 SignatureDoesNotMatch", 1, "old",
@@ -478,8 +507,11 @@ _URLS: Final = [
     Row("Azure: a SAS that may not write", azure(permissions="r"), 6, "no permission to write", 0,
         "old", "-H x-ms-blob-type:BlockBlob", hint="c or w"),
     Row("Azure: no x-ms-blob-type", azure(), 6, "x-ms-blob-type", 0, "old", hint="-H"),
-    Row("Azure: expired", azure(expires=-60), 6, "expired", 0, "old",
+    Row("Azure: expired an hour ago", azure(expires=-3600), 6, "expired", 0, "old",
         "-H x-ms-blob-type:BlockBlob", hint="fresh URL"),
+    Row("Azure: expired a minute ago: the store decides", azure(expires=-60), 6,
+        "403 AuthorizationFailure", 1, "old", "-H x-ms-blob-type:BlockBlob",
+        hint="By this machine's clock the URL expired"),
 ]  # fmt: skip
 
 _BLOB: Final = "-H x-ms-blob-type:BlockBlob"

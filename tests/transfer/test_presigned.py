@@ -186,7 +186,7 @@ NO_TIMES = [
     "0x10",
     "%205",
     "5%0A",
-    "9" * 13,
+    "9" * 14,
     "9" * 5000,
     "%D9%A3",  # an Arabic three
     "%FF",
@@ -211,6 +211,57 @@ NO_TIMES = [
 )
 def test_what_is_no_number_of_seconds_is_not_known(query: str, value: str) -> None:
     assert terms_of(query + value).expiry is None
+
+
+@pytest.mark.parametrize(
+    ("value", "expiry"),
+    [
+        ("0", None),
+        ("3600", None),
+        ("604800", None),
+        ("999999999", None),
+        ("1000000000", 1e9),
+        ("1767225600", T0),
+        ("1767225600000", T0),
+        ("1767225600500", T0 + 0.5),
+        ("999999999999", 999999999999.0),
+        ("9999999999999", 9999999999.999),
+    ],
+)
+@pytest.mark.parametrize(
+    "query",
+    [
+        "AWSAccessKeyId=A&Expires=",
+        "GoogleAccessId=A&Expires=",
+        "OSSAccessKeyId=A&Expires=",
+        "Key-Pair-Id=A&Expires=",
+        "token=A&expires=",
+    ],
+)
+def test_a_duration_is_no_date_and_milliseconds_are_one(
+    query: str, value: str, expiry: float | None
+) -> None:
+    assert terms_of(query + value).expiry == expiry
+
+
+def test_the_times_of_a_policy_may_be_milliseconds() -> None:
+    value = policy(conditions(DateLessThan=1767225600000, DateGreaterThan=0))
+    terms = terms_of(f"{CLOUDFRONT}&Policy={value}")
+    assert (terms.start, terms.expiry) == (None, T0)
+
+
+@pytest.mark.parametrize(
+    ("host", "takes"),
+    [
+        ("b--use1-az4--x-s3.s3express-use1-az4.us-east-1.amazonaws.com", False),
+        ("B--USE1-AZ4--X-S3.S3EXPRESS-USE1-AZ4.US-EAST-1.AMAZONAWS.COM:443", False),
+        ("s3express-fips-use1-az4.us-east-1.amazonaws.com", False),
+        ("my-s3express-bucket.s3.us-east-1.amazonaws.com", True),
+        ("store.example", True),
+    ],
+)
+def test_a_directory_bucket_takes_no_content_md5(host: str, *, takes: bool) -> None:
+    assert terms_of(SIGV4, host).takes_md5 is takes
 
 
 @pytest.mark.parametrize(
@@ -322,7 +373,8 @@ def test_times_are_read_as_they_were_written(moment: datetime, offset: int, seco
         policy(conditions(DateLessThan=1.5)),
         policy(conditions(DateLessThan=-1)),
         policy(conditions(DateLessThan="1767225600")),
-        policy(conditions(DateLessThan=10**12)),
+        policy(conditions(DateLessThan=3600)),
+        policy(conditions(DateLessThan=10**13)),
         policy(conditions(DateLessThan=float("inf"))),
         policy(conditions(DateLessThan=[1767225600])),
         policy({**conditions(DateLessThan=1767225600), "x": "x" * 20_000}),
@@ -409,9 +461,7 @@ def refusal(
 @pytest.mark.parametrize(
     ("late", "ago"),
     [
-        (0, "0 s"),
-        (119.9, "119 s"),
-        (2 * MINUTE, "2 minutes"),
+        (15 * MINUTE + 0.1, "15 minutes"),
         (2 * HOUR - 1, "119 minutes"),
         (2 * HOUR, "2 hours"),
         (2 * DAY - 1, "47 hours"),
@@ -421,6 +471,8 @@ def refusal(
 def test_a_url_that_expired_is_refused(query: str, late: float, ago: str) -> None:
     headers = {"x-ms-blob-type": "BlockBlob"}
     assert check(query, now=T0 + HOUR - 1, headers=headers) is None
+    # This machine's clock may be ahead, and the store decides.
+    assert check(query, now=T0 + HOUR + 15 * MINUTE, headers=headers) is None
     message, hint = refusal(query, now=T0 + HOUR + late, headers=headers)
     assert message == f"the URL URL expired {ago} ago by this machine's clock"
     assert hint == "Ask for a fresh URL, or set the clock if it is wrong."
@@ -429,7 +481,7 @@ def test_a_url_that_expired_is_refused(query: str, late: float, ago: str) -> Non
 def test_the_hint_names_a_temporary_credential() -> None:
     query = f"{SIGV4_HOUR}&X-Amz-Security-Token=IQoJb3JpZ2luX2Vj"
     assert check(query) is None
-    _, hint = refusal(query, now=T0 + HOUR)
+    _, hint = refusal(query, now=T0 + 2 * HOUR)
     assert "temporary credential may have expired as well" in hint
 
 
@@ -726,7 +778,7 @@ def test_any_query_is_read(query: str) -> None:
     near=st.sampled_from(["anywhere", "start", "expiry"]),
     off=st.integers(-20 * MINUTE, 20 * MINUTE),
 )
-def test_a_url_holds_from_its_start_less_the_skew_to_its_expiry(
+def test_a_url_holds_from_its_start_to_its_expiry_and_as_long_as_clocks_may_differ(
     start: int, seconds: int, now: int, near: str, off: int
 ) -> None:
     now = {"anywhere": now, "start": start + off, "expiry": start + seconds + off}[near]
@@ -735,5 +787,5 @@ def test_a_url_holds_from_its_start_less_the_skew_to_its_expiry(
         "X-Amz-Date": f"{datetime.fromtimestamp(start, UTC):%Y%m%dT%H%M%SZ}",
         "X-Amz-Expires": seconds,
     }
-    holds = start - 15 * MINUTE <= now < start + seconds
+    holds = start - 15 * MINUTE <= now <= start + seconds + 15 * MINUTE
     assert (check(urlencode(query), now=now) is None) is holds

@@ -2,19 +2,25 @@
 
 import base64
 import hashlib
+import tempfile
 import zlib
+from unittest import mock
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from e2b_upload.transfer import put
 from e2b_upload.transfer.receipt import Algorithm, DamagedError, read_claims, verify
+from tests.support.crc import crc32c, crc64nvme
 
 DATA = b"not quite an archive"
 DIGESTS: dict[Algorithm, bytes] = {
     "sha256": hashlib.sha256(DATA).digest(),
     "md5": hashlib.new("md5", DATA, usedforsecurity=False).digest(),
     "sha1": hashlib.new("sha1", DATA, usedforsecurity=False).digest(),
+    "crc64nvme": crc64nvme(DATA),
+    "crc32c": crc32c(DATA),
     "crc32": zlib.crc32(DATA).to_bytes(4, "big"),
 }
 MD5 = DIGESTS["md5"].hex()
@@ -40,6 +46,9 @@ def of(algorithm: Algorithm) -> dict[str, str]:
         # A match proves, whatever else is said.
         ({"etag": f'"{MD5}"', "x-amz-server-side-encryption": "aws:kms"}, "md5"),
         ({"etag": f'"{MD5}"', "x-goog-hash": "crc32c=n03x6A=="}, "md5"),
+        # An ETag that is not an MD5 does not weigh against a checksum.
+        (of("crc32") | {"etag": f'"{OTHER}"'}, "crc32"),
+        (of("crc64nvme") | {"etag": f'"{OTHER}"'}, "crc64nvme"),
         # Encrypted by any vendor, or in parts: a mismatch says nothing.
         ({"etag": f'"{OTHER}"', "x-obs-server-side-encryption": "kms"}, None),
         ({"etag": f'"{OTHER}"', "x-oss-server-side-encryption": "AES256"}, None),
@@ -55,7 +64,7 @@ def of(algorithm: Algorithm) -> dict[str, str]:
             {"etag": f'"{OTHER}"', "x-amz-server-side-encryption-customer-algorithm": "AES256"},
             None,
         ),
-        ({"etag": f'"{OTHER}"', "x-goog-hash": "crc32c=AAAAAA=="}, None),
+        ({"etag": f'"{OTHER}"', "x-goog-hash": "crc32c=none"}, None),
         # Other stores' and servers' ETags.
         ({"etag": '"0x8DC583C2DD0D3E5"'}, None),
         ({"etag": '"65f1a2b3-14"'}, None),
@@ -68,6 +77,8 @@ def of(algorithm: Algorithm) -> dict[str, str]:
         ({"x-goog-hash": f"crc32c=n03x6A==, md5={b64(DIGESTS['md5'])}"}, "md5"),
         ({"x-goog-hash": f"md5={b64(DIGESTS['md5'])}", "etag": f'"{OTHER}"'}, "md5"),
         ({"x-goog-hash": "md5=none"}, None),
+        ({"x-goog-hash": f"crc32c={b64(DIGESTS['crc32c'])}"}, "crc32c"),
+        ({"x-goog-hash": f"crc32c={b64(DIGESTS['crc32c'])}, md5=none"}, "crc32c"),
         # Azure's.
         ({"content-md5": b64(DIGESTS["md5"]), "x-ms-request-id": "aa2e4f8c"}, "md5"),
         ({"content-md5": b64(DIGESTS["md5"]), "content-length": "0"}, "md5"),
@@ -86,8 +97,14 @@ def of(algorithm: Algorithm) -> dict[str, str]:
             of("crc32") | {"etag": f'"{OTHER}"', "x-amz-server-side-encryption": "aws:kms"},
             "crc32",
         ),
-        ({"x-amz-checksum-crc32c": "AAAAAA=="}, None),
-        ({"x-amz-checksum-crc64nvme": "AAAAAAAAAAA="}, None),
+        (of("crc32c"), "crc32c"),
+        (of("crc64nvme"), "crc64nvme"),
+        (of("crc32") | of("crc32c") | of("crc64nvme"), "crc64nvme"),
+        (of("crc32") | of("crc32c"), "crc32c"),
+        (of("crc64nvme") | of("sha1"), "sha1"),
+        ({"x-amz-checksum-crc32c": "AAAAAAAAAAA="}, None),
+        ({"x-amz-checksum-crc64nvme": "AAAAAA=="}, None),
+        ({"x-amz-checksum-crc64nvme": b64(DIGESTS["crc64nvme"]) + "-2"}, None),
         ({"x-amz-checksum-sha256": b64(DIGESTS["sha256"]) + "-2"}, None),
         ({"x-amz-checksum-sha256": b64(bytes(31))}, None),
         ({"x-amz-checksum-sha256": "\xff"}, None),
@@ -108,6 +125,9 @@ def test_what_an_answer_proves(headers: dict[str, str], proof: Algorithm | None)
         ({"x-amz-checksum-sha256": b64(bytes(32))}, "sha256"),
         ({"x-amz-checksum-sha1": b64(bytes(20))}, "sha1"),
         ({"x-amz-checksum-crc32": b64(bytes(4))}, "crc32"),
+        ({"x-amz-checksum-crc32c": b64(bytes(4))}, "crc32c"),
+        ({"x-goog-hash": f"crc32c={b64(bytes(4))}"}, "crc32c"),
+        ({"x-amz-checksum-crc64nvme": b64(bytes(8))}, "crc64nvme"),
     ],
     ids=str,
 )
@@ -159,10 +179,25 @@ def test_digests_are_asked_for_only_where_they_are_claimed() -> None:
     assert verify(read_claims({}), digest, "store.example") is None
 
 
-NAMES = ["etag", "x-goog-hash", "content-md5", "content-length", *of("sha256"), *of("crc32")]
+NAMES = ["etag", "x-goog-hash", "content-md5", "content-length", *of("sha256"), *of("crc32c")]
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), st.text(st.characters(max_codepoint=255))))
 def test_any_headers_are_read(headers: dict[str, str]) -> None:
     for claim in read_claims(headers):
         assert len(claim.digest) == len(DIGESTS[claim.algorithm])
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.binary(max_size=600), read=st.integers(1, 300))
+@example(data=b"123456789", read=4)
+@example(data=b"", read=1)
+def test_the_rare_digests_are_those_of_their_definition(data: bytes, read: int) -> None:
+    with tempfile.TemporaryFile() as file, mock.patch.object(put, "_READ_BYTES", read):
+        file.write(data)
+        file.flush()
+        source = put.Source(file.fileno(), DIGESTS.__getitem__, True)
+        assert source.digest_of("crc32") == zlib.crc32(data).to_bytes(4)
+        assert source.digest_of("crc32c") == crc32c(data)
+        assert source.digest_of("crc64nvme") == crc64nvme(data)
+        assert source.digest_of("sha1") == hashlib.sha1(data, usedforsecurity=False).digest()

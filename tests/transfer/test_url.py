@@ -51,6 +51,20 @@ ANY_TEXT = st.text(st.characters())  # lone surrogates too
         ("https://h/a%20b%2Bc//d~%C3%BC/@?a=@", "https://h/a%20b%2Bc//d~%C3%BC/@", "h"),
         ("https://h/.../..a/a../.b/a.b?c=./../d", "https://h/.../..a/a../.b/a.b", "h"),
         ("https://h/k?a=%26amp;b", "https://h/k", "h"),
+        # Odd, but a signer may have left them as they are.
+        (r"https://h/a\b\c?a=\b", r"https://h/a\b\c", "h"),
+        ("https://h/a[1]~'(b)'*!$,;=:?a=[1]~'b'", "https://h/a[1]~'(b)'*!$,;=:", "h"),
+        ("https://h/100%/%zz?a=%", "https://h/100%/%zz", "h"),
+        ('https://h/a"b<c>d^e`f{g}|h?a=b', 'https://h/a"b<c>d^e`f{g}|h', "h"),
+        ("https://h/k?u=https://i/k?a=b", "https://h/k", "h"),
+        ("https://h/https%3A%2F%2Fi?a=b", "https://h/https%3A%2F%2Fi", "h"),
+        ("https://h/NAME=https:k", "https://h/NAME=https:k", "h"),
+        ("https://my_store:9000/k", "https://my_store:9000/k", "my_store:9000"),
+        (
+            "https://[fe80::1%25eth0]:9000/k",
+            "https://[fe80::1%25eth0]:9000/k",
+            "[fe80::1%25eth0]:9000",
+        ),
     ],
 )
 def test_a_url_shows_without_its_query(url: str, shown: str, host: str) -> None:
@@ -58,19 +72,32 @@ def test_a_url_shows_without_its_query(url: str, shown: str, host: str) -> None:
     assert (parsed.url, parsed.shown, parsed.host) == (url, shown, host)
 
 
-@pytest.mark.parametrize("before", ["", " ", "\n", "\t \r\n", "\u00a0"])
+@pytest.mark.parametrize("before", ["", " ", "\n", "\t \r\n", "\u00a0", "\ufeff", " \ufeff\n"])
 @pytest.mark.parametrize("after", ["", " ", "\n", "\r\n", "\r\n\t \u2003"])
-def test_white_space_around_a_url_is_taken_off(before: str, after: str) -> None:
+def test_white_space_and_a_byte_order_mark_around_a_url_are_removed(
+    before: str, after: str
+) -> None:
     assert parse(f"{before}https://h/k?a=b{after}") == parse("https://h/k?a=b")
 
 
 EMPTY = ("the URL is empty", "--url-file")
-SCHEME = ("must begin with https:// or http://", "as it was given, in quotes")
-PARSE = ("the URL does not parse", "as it was given, in quotes")
-HOST = ("has no host", "as it was given, in quotes")
+SCHEME = ("must begin with https:// or http://", "exactly as the signer gave it")
+PARSE = ("the URL does not parse", "exactly as the signer gave it")
+HOST = ("has no host", "exactly as the signer gave it")
+LETTER_IN_HOST = ("the URL has a character in its host", "exactly as the signer gave it")
 USER = ("holds a user name or password", "carries its permission in the query")
 LETTER = ("a space, a control character or a letter that is not ASCII", "percent-encoded")
-ENTITY = ("it holds &amp;", "Replace each &amp; by &")
+QUOTES = ("the URL has quotes around it", "--env-file keeps quotes")
+NAME = ("the URL has a name before it", "Pass only what follows the name")
+JSON = ("the URL was copied from JSON", "jq -r")
+SHELL = ("the URL has a shell's escapes in it", r"Write & instead of \&")
+ENTITY = ("the URL was copied from HTML", "Replace each &amp; with &")
+TEXT = ("the URL is part of a longer text", "-H")
+MARKDOWN = ("the URL is a Markdown link", "between the parentheses")
+ENCODED = ("the URL is percent-encoded as a whole", "Decode it once")
+SEVERAL = ("the URL is followed by another URL", "Pass one URL")
+LINES = ("the URL is broken into several lines", "Join the lines")
+UTF_16 = ("the URL is UTF-16 text", "UTF-8")
 SEGMENT = ("holds a . or .. segment", "sign again")
 FRAGMENT = ("#", "")
 SECRET = "Zm9yLXlvdXItZXllcw"
@@ -87,8 +114,59 @@ SECRET = "Zm9yLXlvdXItZXllcw"
         ("h/k?a=b", SCHEME),
         ("//h/k?a=b", SCHEME),
         ("$URL", SCHEME),
-        ("'https://h/k?a=b'", SCHEME),
-        ("\ufeffhttps://h/k?a=b", SCHEME),
+        ("ftp://h/k?a=https://h/k", SCHEME),
+        (f"'https://h/k?a={SECRET}'", QUOTES),
+        (f'"https://h/k?a={SECRET}"', QUOTES),
+        ("'https://h/k?a=b", QUOTES),
+        ('https://h/k?a=b"', QUOTES),
+        ('https://h/k?a=b",', QUOTES),
+        ("`https://h/k?a=b`", QUOTES),
+        ("\u201chttps://h/k?a=b\u201d", QUOTES),
+        ("\u00abhttps://h/k?a=b\u00bb", QUOTES),
+        ("'$URL'", QUOTES),
+        (f"E2B_UPLOAD_URL=https://h/k?a={SECRET}", NAME),
+        ("E2B_UPLOAD_URL='https://h/k?a=b'", NAME),
+        ("export URL=https://h/k?a=b", NAME),
+        ('$env:URL = "https://h/k?a=b"', NAME),
+        ("--url=https://h/k?a=b", NAME),
+        ("url: https://h/k?a=b", NAME),
+        ('"url": "https://h/k?a=b",', NAME),
+        (rf"https://h/k?a=b\u0026c={SECRET}", JSON),
+        (r"https://h/k?a\u003Db", JSON),
+        (rf"https:\/\/h\/k?a={SECRET}", JSON),
+        (r"https://h/k?a=b\x26c=d", JSON),
+        (f'{{"url":"https://h/k?a={SECRET}"}}', JSON),
+        ('["https://h/k?a=b"]', JSON),
+        (rf"https://h/k?a=b\&c={SECRET}", SHELL),
+        (r"https://h/k\?a\=b", SHELL),
+        ("https://h/k?a=b^&c=d", SHELL),
+        ("https://h/k?a=b`&c=d", SHELL),
+        (f"<https://h/k?a={SECRET}>", ("in angle brackets", "around the URL")),
+        (f"[here](https://h/k?a={SECRET})", MARKDOWN),
+        ("![](https://h/k?a=b)", MARKDOWN),
+        (f"https%3A%2F%2Fh%2Fk%3Fa%3D{SECRET}", ENCODED),
+        ("https%3a//h/k?a=b", SCHEME),
+        ("https:%2F%2Fh/k?a=b", ENCODED),
+        ("HTTPS%253A%252F%252Fh%252Fk", ENCODED),
+        (f"curl -X PUT -T f 'https://h/k?a={SECRET}'", TEXT),
+        (f"curl 'https://h/k?a={SECRET}' -T f", TEXT),
+        (f"PUT https://h/k?a={SECRET}", TEXT),
+        (f"# the URL\nhttps://h/k?a={SECRET}", TEXT),
+        (f"https://h/k?a={SECRET} https://h/l?a={SECRET}", SEVERAL),
+        (f"https://h/k?a={SECRET}\r\nhttps://h/l?a={SECRET}\r\n", SEVERAL),
+        (f"https://h/k?a={SECRET}&\nb=c", LINES),
+        ("\udcff\udcfehttps://h/k", UTF_16),
+        ("\xff\xfeh\x00t\x00t\x00p\x00", UTF_16),
+        (rf"https://h\k?a={SECRET}", LETTER_IN_HOST),
+        (rf"https://h\.evil.example/k?a={SECRET}", LETTER_IN_HOST),
+        (f"https://h%2Fk%3Fa%3D{SECRET}", LETTER_IN_HOST),
+        (f"https://h&a={SECRET}/k", LETTER_IN_HOST),
+        ("https://a h/k", LETTER_IN_HOST),
+        ("https://h\x00/k", LETTER_IN_HOST),
+        ("https://{bucket}.example/k", LETTER_IN_HOST),
+        ("https://*.example/k", LETTER_IN_HOST),
+        ("https://a[::1]/k", LETTER_IN_HOST),
+        (r"https://[::1%\]/k", LETTER_IN_HOST),
         ("https://h:99999/k", PARSE),
         ("https://h:port/k", PARSE),
         ("https://h:-1/k", PARSE),
@@ -109,16 +187,19 @@ SECRET = "Zm9yLXlvdXItZXllcw"
         ("https://@h/k", USER),
         ("https://h/a b?a=b", LETTER),
         ("https://h/k?a=b c", LETTER),
-        ("https://h/k?a=\nb", LETTER),
-        ("https://h/k\r\nHost: evil", LETTER),
+        ("https://h/k?a=\nb", LINES),
+        ("https://h/k\r\nHost: evil", LINES),
         ("https://h/k\tb", LETTER),
         ("https://h/k\x00", LETTER),
         ("https://h/k?a=\x1b[2J", LETTER),
         ("https://h/k\x7fb", LETTER),
         ("https://h/ü", LETTER),
-        ("https://bücher.example/k", LETTER),
+        ("https://bücher.example/k", LETTER_IN_HOST),
         ("https://h/k?a=\udcff", LETTER),
         ("https://h/k?a=b&amp;c=d", ENTITY),
+        (f"https://h/k?a=b&#38;c={SECRET}", ENTITY),
+        ("https://h/k?a=b&#x26;c=d", ENTITY),
+        ("https://h/k?a=b&quot;", ENTITY),
         ("https://h/./k", SEGMENT),
         ("https://h/../k", SEGMENT),
         ("https://h/a/./b?a=b", SEGMENT),
@@ -167,7 +248,7 @@ def test_any_text_is_a_url_that_can_be_shown_or_an_error_of_usage(text: str) -> 
         assert parsed.message.isprintable()
         return
     assert parsed == parse(parsed.url)
-    assert parsed.url == text.strip()
+    assert parsed.url == text.strip().removeprefix("\ufeff").strip()
     assert parsed.shown.isprintable()
     assert parsed.host
     assert "?" not in parsed.shown
@@ -254,6 +335,15 @@ def test_a_secret_is_known_in_another_form(before: str, change: Callable[[str], 
     url = parse("https://h/k?a=AbC%2FdEf%2bGhI%20j%C3%9Ck/LmN+oPq==")
     said = url.redact(f"no {before}{change(url.url.partition('a=')[2])}, sorry")
     assert said == f"no {before}…, sorry"
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "piece", ["https://", "https%3a", "%25", "\\", "&#", "& ", " ", "a\n", "a=", "[", "[](", '"']
+)
+@pytest.mark.parametrize("before", ["", "https://h/", "x ", "x="])
+def test_no_url_takes_long_to_read(before: str, piece: str) -> None:
+    parsed_or_not(before + piece * ((1 << 20) // len(piece)))
 
 
 @pytest.mark.timeout(20)
