@@ -29,9 +29,26 @@ if TYPE_CHECKING:
 
 SUCCESS = frozenset({200, 201, 204})
 FOLLOWED = frozenset({307, 308})
-# Worth another attempt. All that is not named here is not.
-PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504, 509})
-PASSING_CODE = frozenset({"RequestTimeout", "SlowDown", "InternalError"})
+# Transient statuses; no other is retried. Google documents 408, 429 and all of 5xx ("Retry
+# strategy"), which covers Cloudflare's 520 to 530, and RFC 8470 adds 425. The same request would
+# get 501 and 505 again. A status beyond 599 counts as a 5xx (RFC 9110, section 15).
+PASSING_STATUS = frozenset({408, 425, 429, *range(500, 1000)} - {501, 505})
+# Transient codes, whatever the status they come with.
+PASSING_CODE = frozenset(
+    {
+        # Amazon, "Error responses" and the reference of PutObject. Other stores use the same names.
+        *("ConditionalRequestConflict", "IncompleteBody", "InternalError", "OperationAborted"),
+        *("RequestTimeout", "ServiceUnavailable", "SlowDown"),
+        # botocore's standard retry mode, except what only DynamoDB and EC2 answer.
+        *("BandwidthLimitExceeded", "PriorRequestNotComplete", "RequestLimitExceeded"),
+        *("RequestThrottled", "RequestThrottledException", "RequestTimeoutException"),
+        *("ThrottledException", "Throttling", "ThrottlingException", "TooManyRequestsException"),
+        # Azure, "Common REST API error codes".
+        *("OperationTimedOut", "ServerBusy"),
+        # Cloudflare R2, "Error codes": the first one comes with 400.
+        *("ClientDisconnect", "TooManyRequests"),
+    }
+)
 # What came is not what its Content-MD5 says: S3's, Azure's.
 DAMAGED_CODE = frozenset({"BadDigest", "Md5Mismatch"})
 # A signature's time is judged by the store's clock, a URL's expiry also by this machine's.
@@ -49,12 +66,14 @@ _MAX_ELEMENT = 4096  # and that are looked at
 _ESCAPED = 3  # characters for one that a store escapes
 _REQUEST_ID = ("x-amz-request-id", "x-ms-request-id", "x-guploader-uploadid", "x-oss-request-id")
 
+_TRY_LATER = "The error is transient: try again later."
 _FRESH_URL = "Ask for a fresh URL: this one expired, or was not signed for this PUT."
 _HINT = {
     "AccessDenied": _FRESH_URL,
     "AuthenticationFailed": _FRESH_URL,
     "AuthorizationFailure": _FRESH_URL,
     "EntityTooLarge": "The store takes no object of this size in one PUT: send less.",
+    "ExpiredRequest": _FRESH_URL,  # R2's
     "ExpiredToken": _FRESH_URL,
     "InvalidAccessKeyId": "The key that signed the URL is not valid there: sign with another.",
     "MissingContentLength": "Something on the way took Content-Length out: look at the proxy.",
@@ -115,7 +134,7 @@ def failure(answer: Answer, url: PresignedUrl) -> UploadError:
     kind: type[UploadError] = RefusedError
     verb, hint = "refused", "The same request will be refused again: look at the URL."
     if status in PASSING_STATUS or code in PASSING_CODE:
-        kind, verb, hint = UnavailableError, "failed", "It may pass: try again later."
+        kind, verb, hint = UnavailableError, "failed", _TRY_LATER
     if 300 <= status < 400:  # noqa: PLR2004
         verb = f"redirected (to {redact_location(answer, url)}) and did not take"
         hint = "The PUT is not sent on there: ask for a URL of the right endpoint or region."
@@ -209,7 +228,7 @@ def _broken_proxy(
     kind = UnavailableError if status in PASSING_STATUS else RefusedError
     return kind(
         f"the proxy refused the way to {url.host}: {status}",
-        hint=_HINT_STATUS[407],
+        hint=_TRY_LATER if kind is UnavailableError else _HINT_STATUS[407],
         http_status=status,
     )
 

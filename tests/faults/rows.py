@@ -131,6 +131,7 @@ class Row:
 # tenth where many of them would take long.
 _HALF: Final = "import random\nrandom.random = lambda: 0.5"
 _HURRIED: Final = "import random\nrandom.random = lambda: 0.1"
+_AT_ONCE: Final = "import random\nrandom.random = lambda: 0.0"
 
 _ONCE: Final = "--retries 0"
 _TWICE: Final = "--retries 1"
@@ -261,6 +262,7 @@ _NETWORK: Final = [
     Row("103 again and again", scripted(_always(_hints_for_ever)), 5, "not HTTP", 1, "old", _ONCE),
 ]  # fmt: skip
 
+_TRANSIENT_5XX: Final = sorted({*range(500, 600)} - {501, 505})
 _ANSWERS: Final = [
     Row("500", scripted(_always(answer(500))), 5, "500", 2, "old", _TWICE, hint="Tried 2 times"),
     Row("500, then 200", scripted(_then_stores(answer(500))), 0, "", 2, "new", _TWICE,
@@ -268,9 +270,14 @@ _ANSWERS: Final = [
     Row("400 InternalError, then 200",
         scripted(_then_stores(answer(400, xml("InternalError", "")))), 0, "", 2, "new", _TWICE,
         verified="md5"),
-    Row("502, 504, 509 and 408, then 200",
-        scripted(_then_stores(*map(answer, (502, 504, 509, 408)))), 0, "", 5, "new", verified="md5",
+    Row("408, 425, 429 and 502, then 200",
+        scripted(_then_stores(*map(answer, (408, 425, 429, 502)))), 0, "", 5, "new", verified="md5",
         python=_HURRIED),
+    Row("every 5xx except 501 and 505, then 200",
+        scripted(_then_stores(*map(answer, _TRANSIENT_5XX))), 0, "", 99, "new", "--retries 98",
+        verified="md5", python=_AT_ONCE),
+    Row("520, each time", scripted(_always(answer(520))), 5, "520", 2, "old", _TWICE,
+        hint="Tried 2 times"),
     Row("503, Retry-After in seconds", scripted(_then_stores(_busy("1"))), 0, "", 2, "new", _TWICE,
         verified="md5", told="retrying in 1.0 s"),
     Row("503, Retry-After as a date",
@@ -285,8 +292,13 @@ _ANSWERS: Final = [
     Row("400 RequestTimeout, then 200",
         scripted(_then_stores(answer(400, xml("RequestTimeout", "idle")))), 0, "", 2, "new", _TWICE,
         verified="md5"),
-    Row("429, then 200", scripted(_then_stores(answer(429))), 0, "", 2, "new", _TWICE,
-        verified="md5"),
+    *(
+        Row(f"{status} {code}, then 200", scripted(_then_stores(answer(status, xml(code, "")))), 0,
+            "", 2, "new", _TWICE, verified="md5")
+        for status, code in (
+            (400, "IncompleteBody"), (400, "Throttling"), (409, "ConditionalRequestConflict"),
+            (409, "OperationAborted"))
+    ),
     Row("403, early, 200 MB", scripted(_always(early(403, xml("AccessDenied", "no")))), 6,
         "403 AccessDenied", 1, "old", "--compression none", zeros=_HUGE),
     Row("403, early, 200 MB, TLS",
@@ -305,6 +317,7 @@ _ANSWERS: Final = [
     Row("412", scripted(_always(answer(412))), 6, "412", 1, "old", hint="condition"),
     Row("413", scripted(_always(answer(413))), 6, "413", 1, "old", hint="send less"),
     Row("501", scripted(_always(answer(501))), 6, "501", 1, "old"),
+    Row("505", scripted(_always(answer(505))), 6, "505", 1, "old"),
     Row("204", scripted(lambda store: [store.takes(status=204)]), 0, "", 1, "new", verified="md5"),
     Row("202, which is no success", scripted(_always(answer(202))), 6, "202", 1, "old"),
 ]  # fmt: skip
@@ -410,7 +423,7 @@ _WAY: Final = [
     Row("a proxy that refuses, https", proxied(early(403), https=True), 6, "403", 1, ""),
     Row("a proxy that refuses, http", proxied(answer(403), https=False), 6, "403", 1, ""),
     Row("a proxy whose way is down, https", proxied(early(503), https=True), 5, "503", 2, "",
-        _TWICE),
+        _TWICE, hint="later"),
 ]  # fmt: skip
 
 _FULL: Final = 'mount -t tmpfs -o size=1m tmpfs spool && exec "$0" "$@"'

@@ -141,7 +141,11 @@ CASES = {
     "504": bare(504, UnavailableError, "try again later"),
     "505": bare(505, RefusedError, "look at the URL"),
     "509": bare(509, UnavailableError, "try again later"),
-    "599": bare(599, RefusedError, "look at the URL"),
+    "425": bare(425, UnavailableError, "try again later"),
+    "507": bare(507, UnavailableError, "try again later"),
+    "520": bare(520, UnavailableError, "try again later"),
+    "599": bare(599, UnavailableError, "try again later"),
+    "600": bare(600, UnavailableError, "try again later"),
     # S3's own words.
     "expired": s3(403, "AccessDenied", "Request has expired", hint="fresh URL"),
     "signature": s3(
@@ -663,3 +667,34 @@ def test_whatever_is_answered_is_a_receipt_or_a_failure_of_the_store(
         assert status not in {200, 201, 204}
     else:
         assert status in {200, 201, 204}
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "hint"),
+    [
+        (400, RefusedError, "NO_PROXY"),
+        (403, RefusedError, "NO_PROXY"),
+        (407, RefusedError, "password"),
+        (408, UnavailableError, "later"),
+        (425, UnavailableError, "later"),
+        (429, UnavailableError, "later"),
+        (501, RefusedError, "NO_PROXY"),
+        (502, UnavailableError, "later"),
+        (505, RefusedError, "NO_PROXY"),
+        (522, UnavailableError, "later"),
+        (599, UnavailableError, "later"),
+    ],
+)
+def test_a_proxy_that_opens_no_tunnel(
+    status: int,
+    kind: type[UploadError],
+    hint: str,
+    small: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with raw_server(early(status)) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        error = failure_of(small, f"https://store.invalid{TARGET}")
+    assert (type(error), error.http_status) == (kind, status)
+    assert error.message == f"the proxy refused the way to store.invalid: {status}"
+    assert hint in error.hint
