@@ -262,6 +262,10 @@ _NETWORK: Final = [
     Row("103 again and again", scripted(_always(_hints_for_ever)), 5, "not HTTP", 1, "old", _ONCE),
 ]  # fmt: skip
 
+_JSON: Final = (
+    b'{"error": {"code": 403, "errors": [{"reason": "forbidden"}], "message": "Caller does not '
+    b'have storage.objects.create access"}}'
+)
 _TRANSIENT_5XX: Final = sorted({*range(500, 600)} - {501, 505})
 _ANSWERS: Final = [
     Row("500", scripted(_always(answer(500))), 5, "500", 2, "old", _TWICE, hint="Tried 2 times"),
@@ -318,6 +322,25 @@ _ANSWERS: Final = [
     Row("413", scripted(_always(answer(413))), 6, "413", 1, "old", hint="send less"),
     Row("501", scripted(_always(answer(501))), 6, "501", 1, "old"),
     Row("505", scripted(_always(answer(505))), 6, "505", 1, "old"),
+    Row("403, JSON", scripted(_always(answer(403, _JSON))), 6, "403 forbidden: Caller does not", 1,
+        "old", hint="fresh URL"),
+    Row("400 SlowDown in JSON, then 200",
+        scripted(_then_stores(answer(400, b'{"code": "SlowDown"}'))), 0, "", 2, "new", _TWICE,
+        verified="md5"),
+    Row("403, plain text", scripted(_always(answer(403, b"blocked by policy 7"))), 6,
+        "403: blocked by policy 7", 1, "old"),
+    Row("403, an HTML page", scripted(_always(answer(403, b"<html><title>Firewall</title>"))), 6,
+        "403: Firewall", 1, "old"),
+    Row("409 without a body, x-ms-error-code",
+        scripted(_always(answer(409, b"", {"x-ms-error-code": "BlobImmutableDueToPolicy"}))), 6,
+        "409 BlobImmutableDueToPolicy", 1, "old"),
+    Row("400 without a body, x-ms-error-code: ServerBusy, then 200",
+        scripted(_then_stores(answer(400, b"", {"x-ms-error-code": "ServerBusy"}))), 0, "", 2,
+        "new", _TWICE, verified="md5"),
+    Row("400 of another region",
+        scripted(_always(answer(400, b"<Error><Code>AuthorizationQueryParametersError</Code>"
+                                     b"<Region>ap-south-1</Region></Error>"))), 6,
+        "AuthorizationQueryParametersError", 1, "old", hint="the region ap-south-1"),
     Row("204", scripted(lambda store: [store.takes(status=204)]), 0, "", 1, "new", verified="md5"),
     Row("202, which is no success", scripted(_always(answer(202))), 6, "202", 1, "old"),
 ]  # fmt: skip
@@ -328,6 +351,12 @@ _REDIRECTS: Final = [
             "old", hint="endpoint")
         for status in (301, 302, 303)
     ),
+    Row("301, another region", scripted(_always(answer(
+            301, b"<Error><Endpoint>b.s3.ap-south-1.amazonaws.com</Endpoint></Error>",
+            {"x-amz-bucket-region": "ap-south-1"}))), 6, "redirected", 1, "old",
+        hint="the region ap-south-1 and the endpoint b.s3.ap-south-1.amazonaws.com"),
+    Row("307 without a Location", scripted(_always(answer(307))), 6, "redirected (nowhere)", 1,
+        "old", hint="endpoint"),
     *(
         Row(f"{status}, same host",
             scripted(lambda store, status=status: [  # type: ignore[misc]
@@ -405,8 +434,12 @@ def _certified(secure: Secure) -> Ground:
 _WAY: Final = [
     Row("a certificate that expired", _certified(grounds.expired), 6, "expired", 1, "old",
         hint="clock", requests=0),
-    Row("another host's certificate", _certified(grounds.of_another_host), 6, "does not verify", 1,
-        "old", requests=0),
+    Row("another host's certificate", _certified(grounds.of_another_host), 6,
+        "does not cover the host localhost", 1, "old", hint="Is the host right", requests=0),
+    Row("a client certificate is required", _certified(grounds.client_certificate), 6,
+        "requires a client certificate", 1, "old", hint="does not require one", requests=0),
+    Row("a client certificate is required, TLS 1.2", _certified(grounds.client_certificate_tls12),
+        6, "refused the TLS handshake", 1, "old", hint="client certificate", requests=0),
     Row("another authority's certificate", _certified(grounds.of_another_authority), 6,
         "does not verify", 1, "old", hint="REQUESTS_CA_BUNDLE", requests=0),
     Row("a self-signed certificate", _certified(grounds.self_signed), 6, "self-signed", 1, "old",

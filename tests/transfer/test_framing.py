@@ -375,7 +375,10 @@ def test_a_certificate_for_another_host_is_refused(
     with raw_server(answer(200), tls=tls.context) as server:
         error = failure_of(small, f"https://127.1:{server.port}{TARGET}")
     assert type(error) is RefusedError
-    assert f"the certificate of 127.1:{server.port} does not verify" in error.message
+    assert error.message == (
+        f"the certificate of 127.1:{server.port} does not cover the host 127.1"
+    )
+    assert "captive portal" in error.hint
 
 
 def test_a_ca_bundle_that_is_not_there_is_an_error_of_usage(
