@@ -322,7 +322,7 @@ def headers(data: bytes) -> None:
     """Lines `Name: value`: they are sent as they are, or refused without a word of the value."""
     lines = [line.partition(b":") for line in data[:4096].split(b"\0")]
     given = {
-        name.decode("utf-8", "surrogateescape"): value.decode("latin-1") + CANARY
+        name.decode("utf-8", "surrogateescape"): value.decode("utf-8", "surrogateescape") + CANARY
         for name, _, value in lines
     }
     try:
@@ -344,7 +344,7 @@ def headers(data: bytes) -> None:
     for name, value in checked.items():
         there = [told for given_name, told in sent if given_name == name.lower().encode()]
         same_name = [v for k, v in checked.items() if k.lower() == name.lower()]
-        assert there == [same_name[-1].encode("latin-1")], (name, value, there)
+        assert there == [same_name[-1].encode("utf-8", "surrogateescape")], (name, value, there)
     assert [told for name, told in sent if name == b"content-length"] == [b"%d" % len(BODY)]
 
 
