@@ -14,6 +14,7 @@ from e2b_upload.cli.completion import InstallCompletion, ShowCompletion
 from e2b_upload.cli.inputs import (
     StandardInput,
     as_utf8,
+    name_variables,
     no_url,
     read_headers,
     read_ignore_file,
@@ -73,7 +74,7 @@ from e2b_upload.cli.template import (
     read_what_to_copy,
     refuse_beside,
 )
-from e2b_upload.errors import UsageError
+from e2b_upload.errors import SourceError, SpoolError, UsageError
 from e2b_upload.events import OnEvent, Step
 
 PROGRAM = "e2b-upload"
@@ -97,6 +98,13 @@ class _Command(TyperCommand):
         params = [_plain(param) for param in super().get_params(ctx)]
         params[-1].rich_help_panel = SHOWN  # --help, which Typer puts there
         return params
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
+        try:
+            return super().invoke(ctx)
+        except (UsageError, SourceError, SpoolError) as error:
+            name_variables(ctx, error)
+            raise
 
 
 class _Group(TyperGroup):

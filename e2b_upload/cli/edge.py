@@ -17,6 +17,7 @@ from typer.main import get_command
 
 from e2b_upload.cli.app import PROGRAM, app
 from e2b_upload.cli.completion import ASKED, answer, with_shell
+from e2b_upload.cli.inputs import given_as
 from e2b_upload.cli.report import SIGNALS, Color, Report, use_color
 from e2b_upload.cli.streams import STDERR, Forgiving, take_over
 from e2b_upload.cli.template import KEY_VARIABLE
@@ -108,6 +109,8 @@ def _dispatch(args: list[str], report: Report) -> int:
     try:
         return command.main(args, prog_name=name, standalone_mode=False, obj=report) or 0
     except TyperException as error:
+        if (param := getattr(error, "param", None)) is not None and param.envvar:
+            error.param_hint = f"'{given_as(error.ctx, param)}'"  # type: ignore[attr-defined]
         hint = f"See {name} --help."
         message = error.format_message().replace("Value error, ", "")  # pydantic's beginning
         raise UsageError(printable(message), hint=hint) from None

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     import typer
 
+    from e2b_upload.errors import UploadError
+
 _MAX_NAME = 11  # characters of what may be a header's name: longer words are shown to nobody
 _MAX_SECRET_BYTES = 64 * 1024
 _MAX_PATH_BYTES = 64 * 1024
@@ -27,6 +29,16 @@ _SIZE = re.compile(
     r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*(?:([KMGT]?)B|([KMGT])IB)?\s*",
     re.ASCII | re.IGNORECASE,
 )
+
+
+# How messages about an option's value begin that do not name the option.
+_ABOUT = {
+    "url": "the URL",
+    "ignore_file": "the ignore file",
+    "spool_dir": "no archive can be written in",
+    "api_url": "the address of E2B's API",
+    "domain": "the domain of E2B's API",
+}
 
 
 class StandardInput:
@@ -86,6 +98,29 @@ def is_given(ctx: typer.Context, option: str) -> bool:
     """Whether an option stands on the command line, not only in the environment."""
     source = ctx.get_parameter_source(option)
     return source is not None and source.name == "COMMANDLINE"
+
+
+def given_as(ctx: typer.Context, param: Any) -> str:  # noqa: ANN401  (Typer's own Parameter)
+    """Return where a value comes from: the name of an option, or of an environment variable."""
+    source = ctx.get_parameter_source(param.name)
+    if source is not None and source.name == "ENVIRONMENT":
+        return str(param.envvar)
+    return str(max(param.opts, key=len))
+
+
+def name_variables(ctx: typer.Context, error: UploadError) -> None:
+    """Make an error name the environment variable that was set, not the option that was not."""
+    for param in ctx.command.params:
+        given, option = given_as(ctx, param), max(param.opts, key=len)
+        if given == option:
+            continue
+        if param.name == "url" and (ctx.params["url"] == "-" or ctx.params["url_file"] is not None):
+            continue  # the variable does not hold the URL
+        if param.name in _ABOUT and error.message.startswith(_ABOUT[param.name]):
+            error.message = f"{given}: {error.message}"
+        else:
+            word = rf"(?<![\w-]){re.escape(option)}(?![\w-])"
+            error.message = re.sub(word, given, error.message)
 
 
 def refuse_empty(option: str, value: str | None) -> None:

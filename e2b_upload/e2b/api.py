@@ -263,7 +263,7 @@ def _is_passing(answer: Answer) -> bool:
     """Whether the answer may be another the next time. E2B's API may say so itself."""
     if (told := answer.headers.get("should-retry")) is not None:
         return told.strip().lower() == "true"
-    return answer.http_status in PASSING_STATUS or answer.http_status >= 500  # noqa: PLR2004
+    return answer.http_status in PASSING_STATUS
 
 
 def _read(answer: Answer, url: PresignedUrl, read: Callable[[dict[str, Any]], Read]) -> Read:

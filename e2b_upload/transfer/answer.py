@@ -5,18 +5,19 @@ Pure: values in, an error out. The store's words are shown, its URL's query neve
 
 from __future__ import annotations
 
-import html
 import re
 import socket
 import ssl
 from dataclasses import dataclass
 from http.client import BadStatusLine, RemoteDisconnected
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
 
 from e2b_upload.errors import RefusedError, UnavailableError, UsageError, printable
+from e2b_upload.transfer.error_body import read_error
 from e2b_upload.transfer.receipt import DamagedError
 from e2b_upload.transfer.redaction import REDACTED, blot_out, redact
 from e2b_upload.transfer.retry import read_date, read_retry_after
@@ -25,35 +26,69 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from e2b_upload.errors import UploadError
+    from e2b_upload.transfer.error_body import ErrorBody
     from e2b_upload.transfer.url import PresignedUrl
 
 FOLLOWED = frozenset({307, 308})
-# Worth another attempt. All that is not named here is not.
-PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504, 509})
-PASSING_CODE = frozenset({"RequestTimeout", "SlowDown", "InternalError"})
+# Transient statuses; no other is retried. Google documents 408, 429 and all of 5xx ("Retry
+# strategy"), which covers Cloudflare's 520 to 530, and RFC 8470 adds 425. The same request would
+# get 501 and 505 again. A status beyond 599 counts as a 5xx (RFC 9110, section 15).
+PASSING_STATUS = frozenset({408, 425, 429, *range(500, 1000)} - {501, 505})
+# Transient codes, whatever the status they come with.
+PASSING_CODE = frozenset(
+    {
+        # Amazon, "Error responses" and the reference of PutObject. Other stores use the same names.
+        *("ConditionalRequestConflict", "IncompleteBody", "InternalError", "OperationAborted"),
+        *("RequestTimeout", "ServiceUnavailable", "SlowDown"),
+        # botocore's standard retry mode, except what only DynamoDB and EC2 answer.
+        *("BandwidthLimitExceeded", "PriorRequestNotComplete", "RequestLimitExceeded"),
+        *("RequestThrottled", "RequestThrottledException", "RequestTimeoutException"),
+        *("ThrottledException", "Throttling", "ThrottlingException", "TooManyRequestsException"),
+        # Azure, "Common REST API error codes".
+        *("OperationTimedOut", "ServerBusy"),
+        # Cloudflare R2, "Error codes": the first one comes with 400.
+        *("ClientDisconnect", "TooManyRequests"),
+    }
+)
 # What came is not what its Content-MD5 says: S3's, Azure's.
 DAMAGED_CODE = frozenset({"BadDigest", "Md5Mismatch"})
 # A signature's time is judged by the store's clock, a URL's expiry also by this machine's.
 _MAYBE_SKEW = frozenset({400, 401, 403})
 _SKEW_SECONDS = 300
 
+# The bucket is in another region, or has another endpoint, than the URL was signed for.
+_ELSEWHERE = frozenset(
+    {
+        *("AuthorizationHeaderMalformed", "AuthorizationQueryParametersError"),
+        *("EndpointNotFound", "IllegalLocationConstraintException", "InvalidRegionName"),
+        *("PermanentRedirect", "Redirect", "TemporaryRedirect"),
+    }
+)
+
 # What OpenSSL says, on this side or for the other, of bytes that were damaged on the way.
 _DAMAGED_TLS = ("BAD_RECORD_MAC", "DECRYPT", "DECODE_ERROR", "BAD_LENGTH")
+# X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
+_ANOTHER_HOST = frozenset({62, 64})
+# Alerts of a server that got no client certificate. TLS 1.2 has none for it: Go's servers send
+# bad_certificate, and OpenSSL's handshake_failure, which has other causes, too.
+_CLIENT_CERTIFICATE = ("ALERT_CERTIFICATE_REQUIRED", "ALERT_BAD_CERTIFICATE")
+_HANDSHAKE_FAILURE = "ALERT_HANDSHAKE_FAILURE"
 # How OpenSSL complains of a CA bundle.
 _NO_CERTIFICATES = ("NO_CERTIFICATE_OR_CRL_FOUND", "PEM lib")
 
 MAX_ANSWER_BYTES = 64 * 1024
-_MAX_WORDS = 500  # characters of a store's text that are shown
-_MAX_ELEMENT = 4096  # and that are looked at
-_ESCAPED = 3  # characters for one that a store escapes
-_REQUEST_ID = ("x-amz-request-id", "x-ms-request-id", "x-guploader-uploadid", "x-oss-request-id")
+_MAX_WORDS = 500  # characters of a Location that are shown
 
+_TRY_LATER = "The error is transient: try again later."
+_HINT_ELSEWHERE = "Ask for a URL of the right endpoint or region."
 _FRESH_URL = "Ask for a fresh URL: this one expired, or was not signed for this PUT."
 _HINT = {
+    **dict.fromkeys(_ELSEWHERE, _HINT_ELSEWHERE),
     "AccessDenied": _FRESH_URL,
     "AuthenticationFailed": _FRESH_URL,
     "AuthorizationFailure": _FRESH_URL,
     "EntityTooLarge": "The store takes no object of this size in one PUT: send less.",
+    "ExpiredRequest": _FRESH_URL,  # R2's
     "ExpiredToken": _FRESH_URL,
     "InvalidAccessKeyId": "The key that signed the URL is not valid there: sign with another.",
     "MissingContentLength": "Something on the way took Content-Length out: look at the proxy.",
@@ -106,38 +141,48 @@ class Answer:
 
 def failure(answer: Answer, url: PresignedUrl) -> UploadError:
     """Return the error that an answer other than success stands for."""
-    status = answer.http_status
-    # Before anything is cut out of it: half a secret would not be found.
-    text = blot_out(answer.body.decode("utf-8", "replace"), url.secrets)
-    code, words, request_id = (
-        _element(text, name, url) for name in ("Code", "Message", "RequestId")
-    )
-    if request_id is None:
-        named = (answer.headers[name] for name in _REQUEST_ID if name in answer.headers)
-        request_id = url.redact(next(named, ""))[:_MAX_WORDS] or None
-    told = ": ".join(filter(None, [" ".join(filter(None, [str(status), code])), words]))
-    if request_id:
-        told += f" (request id {request_id})"
+    status, said = answer.http_status, read_error(answer, url)
+    code = said.code
+    told = ": ".join(filter(None, [" ".join(filter(None, [str(status), code])), said.message]))
+    if said.request_id:
+        told += f" (request id {said.request_id})"
     kind: type[UploadError] = RefusedError
     verb, hint = "refused", "The same request will be refused again: look at the URL."
     if status in PASSING_STATUS or code in PASSING_CODE:
-        kind, verb, hint = UnavailableError, "failed", "It may pass: try again later."
+        kind, verb, hint = UnavailableError, "failed", _TRY_LATER
+    if status < 300 and code:  # noqa: PLR2004
+        verb = f"answered {status} with an error instead of taking"
     if 300 <= status < 400:  # noqa: PLR2004
-        verb = f"redirected (to {redact_location(answer, url)}) and did not take"
-        hint = "The PUT is not sent on there: ask for a URL of the right endpoint or region."
+        where = f"to {redact_location(answer, url)}" if "location" in answer.headers else "nowhere"
+        verb = f"redirected ({where}) and did not take"
+        hint = _HINT_ELSEWHERE
     if code in DAMAGED_CODE:
         kind, verb, hint = DamagedError, "refused", "Something on the way changes what is sent."
-    hint = _HINT.get(code or "", _HINT_STATUS.get(status, hint)) + _skew(answer)
+    hint = _HINT.get(code or "", _HINT_STATUS.get(status, hint))
+    if kind is RefusedError:
+        hint = _elsewhere(status, said) or hint
+    hint += _skew(answer)
     error = kind(
         printable(f"{url.host} {verb} the upload to {url.shown}: {told}"),
         hint=hint,
         http_status=status,
         code=code,
-        request_id=request_id,
+        request_id=said.request_id,
     )
     if isinstance(error, UnavailableError):
         error.retry_after = read_retry_after(answer.headers, answer.time)
     return error
+
+
+def _elsewhere(status: int, said: ErrorBody) -> str:
+    """Return what to sign for, if the answer says that the bucket is elsewhere."""
+    if said.endpoint is None and said.code not in _ELSEWHERE and not 300 <= status < 400:  # noqa: PLR2004
+        return ""
+    region = f"the region {said.region}" if said.region else ""
+    endpoint = f"the endpoint {said.endpoint}" if said.endpoint else ""
+    if told := " and ".join(filter(None, [region, endpoint])):
+        return f"Ask for a URL that is signed for {told}."
+    return ""
 
 
 def _skew(answer: Answer) -> str:
@@ -179,6 +224,12 @@ def broken(error: BaseException, url: PresignedUrl, progress: str) -> UploadErro
             printable(redact(str(error))),  # requests' own: no such CA bundle
             hint="REQUESTS_CA_BUNDLE, or CURL_CA_BUNDLE, must name a file with certificates.",
         )
+    if any(str(cause).startswith("Missing dependencies for SOCKS") for cause in causes):
+        return UsageError(
+            "a SOCKS proxy is set, and the package to use it is not installed",
+            hint="Install it: pip install 'e2b-upload[socks]'. Or set an http:// proxy in "
+            "HTTPS_PROXY, HTTP_PROXY or ALL_PROXY.",
+        )
     if type(error) in {TypeError, ValueError} or caused_by(
         requests.exceptions.InvalidURL,
         requests.exceptions.InvalidSchema,
@@ -193,6 +244,8 @@ def broken(error: BaseException, url: PresignedUrl, progress: str) -> UploadErro
         )
     if certificate := caused_by(ssl.SSLCertVerificationError):
         why = getattr(certificate, "verify_message", "") or str(certificate)
+        if getattr(certificate, "verify_code", 0) in _ANOTHER_HOST:
+            return _another_host(why, url)
         return RefusedError(
             printable(f"the certificate of {url.host} does not verify: {why}"),
             hint="Name the CA that signed it in REQUESTS_CA_BUNDLE, or look at the clock.",
@@ -200,6 +253,16 @@ def broken(error: BaseException, url: PresignedUrl, progress: str) -> UploadErro
     if (proxy := caused_by(urllib3.exceptions.ProxyError)) is not None:
         return _broken_proxy(proxy, causes, url)
     return _broken_connection(causes, url, progress)
+
+
+def _another_host(why: str, url: PresignedUrl) -> UploadError:
+    named = re.search(r"not valid for '([^']{1,255})'", why)  # may be the proxy
+    host = named[1] if named else urlsplit(url.shown).hostname
+    return RefusedError(
+        printable(f"the certificate of {url.host} does not cover the host {host}"),
+        hint="Is the host right, or does a captive portal or a proxy answer for it? A bucket whose "
+        "name has dots needs a path-style URL.",
+    )
 
 
 def _broken_proxy(
@@ -215,7 +278,7 @@ def _broken_proxy(
     kind = UnavailableError if status in PASSING_STATUS else RefusedError
     return kind(
         f"the proxy refused the way to {url.host}: {status}",
-        hint=_HINT_STATUS[407],
+        hint=_TRY_LATER if kind is UnavailableError else _HINT_STATUS[407],
         http_status=status,
     )
 
@@ -267,13 +330,27 @@ def _broken_connection(
             )
             and not any(word in str(cause.reason) for word in _DAMAGED_TLS)
         ):
-            return RefusedError(
-                printable(f"no TLS with {url.host}: {cause.reason or cause}"),
-                hint="Is it https there at all?",
-            )
+            return _no_tls(str(cause.reason or cause), url)
     return UnavailableError(
         printable(f"{broke}: {words}"),
         hint=hint,
+    )
+
+
+def _no_tls(reason: str, url: PresignedUrl) -> UploadError:
+    if any(alert in reason for alert in _CLIENT_CERTIFICATE):
+        return RefusedError(
+            f"{url.host} requires a client certificate, and e2b-upload cannot send one",
+            hint="Use an endpoint that does not require one, or a local proxy that sends it.",
+        )
+    if _HANDSHAKE_FAILURE in reason:
+        return RefusedError(
+            f"{url.host} refused the TLS handshake",
+            hint="It may require a client certificate, which e2b-upload cannot send, or a TLS "
+            "version or cipher that this machine does not offer.",
+        )
+    return RefusedError(
+        printable(f"no TLS with {url.host}: {reason}"), hint="Is it https there at all?"
     )
 
 
@@ -301,18 +378,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             for inner in wrapped
             if isinstance(inner, BaseException) and not any(inner is seen for seen in found)
         )
-
-
-def _element(text: str, name: str, url: PresignedUrl) -> str | None:
-    """Return the text of an element of a store's XML error.
-
-    Not an XML parser: the answer comes from outside, and a search has no entities to expand.
-    """
-    match = re.search(rf"<{name}>([^<]{{,{_MAX_ELEMENT}}})(<?)", text)
-    if match is None:
-        return None
-    words, end = match.groups()
-    if not end:  # it breaks off, and may do so within a secret
-        words = words[: -_ESCAPED * max(map(len, url.secrets), default=0) or None]
-    # As it reads now: a secret may have been escaped.
-    return " ".join(url.redact(html.unescape(words)).split())[:_MAX_WORDS] or None

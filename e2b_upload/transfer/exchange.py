@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, cast
 import requests
 import urllib3
 
+from e2b_upload import __version__
 from e2b_upload.errors import UploadError
 from e2b_upload.transfer.answer import MAX_ANSWER_BYTES, Answer, broken
 from e2b_upload.transfer.body import Body
 from e2b_upload.transfer.connection import SendingAdapter
+from e2b_upload.transfer.headers import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 
 NO_CONTENT = 204
+_USER_AGENT = f"e2b-upload/{__version__} {requests.utils.default_user_agent()}"
 
 
 class _Session(requests.Session):
@@ -62,6 +65,7 @@ def exchange(
         Carried: with what ends it before its time.
     """
     with _Session() as session:
+        session.headers["User-Agent"] = _USER_AGENT
         adapter = SendingAdapter(url.target, patience.stall_timeout, deadline)
         for scheme in ("http://", "https://"):
             session.mount(scheme, adapter)
@@ -70,7 +74,7 @@ def exchange(
                 method,
                 url.origin,  # the adapter adds the target: requests would rewrite it
                 data=cast("Iterable[bytes] | bytes", body),  # a Body's views are sent as they are
-                headers=dict(headers),
+                headers=encoded(headers),
                 auth=_no_auth,
                 allow_redirects=False,  # requests turns 301 into an empty PUT, 302 into a GET
                 stream=True,

@@ -34,9 +34,9 @@ def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
                 hint="Leave it out: the archive's exact length is sent as Content-Length.",
             )
         # What http.client and requests would refuse later, in words that hold the value.
-        if re.search(r"[\r\n\0]|^\s", value) or not _is_latin1(value):
+        if re.search(r"[\r\n\0]|^\s", value) or not _is_encodable(value):
             raise UsageError(
-                f"the header {name} holds a line break, a NUL or a letter outside Latin-1, "
+                f"the header {name} holds a line break, a NUL or half a character, "
                 "or begins with white space",
                 hint="Encode the value as the store documents it.",
             )
@@ -44,9 +44,18 @@ def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return checked
 
 
-def _is_latin1(value: str) -> bool:
+def encoded(headers: Mapping[str, str]) -> dict[str, bytes]:
+    """Return header values as they are sent: UTF-8, with surrogate escapes as their bytes.
+
+    Stores read metadata as UTF-8, while http.client would send ``str`` as Latin-1. An argument that
+    is not UTF-8 has surrogate escapes (PEP 383): its bytes go out as they came in.
+    """
+    return {name: value.encode("utf-8", "surrogateescape") for name, value in headers.items()}
+
+
+def _is_encodable(value: str) -> bool:
     try:
-        value.encode("latin-1")
+        value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return False
     return True

@@ -6,6 +6,7 @@ do it for PUT. A captive portal or a proxy can answer in the store's place with 
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,18 @@ _STORE = re.compile("etag|x-(?:amz|goog|guploader|ms|oss|obs|cos)-.*")
 
 
 def is_error_document(answer: Answer) -> bool:
-    """Whether the body is a store's XML error."""
-    return _ERROR.match(answer.body) is not None
+    """Whether the body is an error in XML, as stores write it, or in JSON, as brokers do."""
+    return _ERROR.match(answer.body) is not None or _is_json_error(answer.body)
+
+
+def _is_json_error(body: bytes) -> bool:
+    if not body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        return False
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return bool(said.get("error") or said.get("errors")) or said.get("success") is False
 
 
 def is_page(answer: Answer) -> bool:

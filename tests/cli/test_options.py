@@ -167,7 +167,7 @@ def test_threads_that_are_no_number_from_1_to_64_are_a_mistake(
     assert ended.code == 2
     message, hint = ended.lines[-2:]
     assert message.startswith("error: ")
-    assert "'--threads'" in message
+    assert f"for '{'--threads' if how == 'option' else 'E2B_UPLOAD_THREADS'}': " in message
     assert hint.startswith("  ")
     assert "--help" in hint
 
@@ -200,6 +200,18 @@ def test_headers_are_sent_beside_one_exact_length(verb: str, call: Call) -> None
     assert told["x-amz-meta-a"] == "b: c"
     assert told["content-length"] == str(request.body_bytes)
     assert "transfer-encoding" not in told
+
+
+def test_a_header_is_sent_as_utf_8_or_in_the_bytes_that_were_given(
+    place: Place, call: Call
+) -> None:
+    place.write("archive", b"a")
+    headers = ["-H", "x-amz-meta-a: caf\xe9 \u20ac", "-H", "x-amz-meta-b: caf\udce9"]
+    with raw_server(STORED) as server:
+        assert call("put", "archive", "--url", f"{server.url}/k?{QUERY}", *headers).code == 0
+    (request,) = server.requests
+    assert b"\r\nx-amz-meta-a: caf\xc3\xa9 \xe2\x82\xac\r\n" in request.head
+    assert b"\r\nx-amz-meta-b: caf\xe9\r\n" in request.head
 
 
 @pytest.mark.parametrize(

@@ -223,7 +223,7 @@ def hang_up(connection: Connection) -> None:
 PASSING = {
     **{
         str(status): (refusal(status), status)
-        for status in (408, 429, 500, 501, 502, 503, 504, 520)
+        for status in (408, 425, 429, 500, 502, 503, 504, 520, 999)
     },
     "it says to retry": (says({}, 409, {"Should-Retry": "True"}), 409),
     "reset": (Connection.reset, None),

@@ -362,6 +362,21 @@ def of_another_authority() -> tuple[ssl.SSLContext, bytes]:
     return _serving(trustme.CA().issue_cert("localhost")), _pem(trustme.CA())
 
 
+def client_certificate(
+    newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+) -> tuple[ssl.SSLContext, bytes]:
+    authority = trustme.CA()
+    context = _serving(authority.issue_cert("localhost"))
+    context.maximum_version = newest
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(context)
+    return context, _pem(authority)
+
+
+def client_certificate_tls12() -> tuple[ssl.SSLContext, bytes]:
+    return client_certificate(ssl.TLSVersion.TLSv1_2)
+
+
 def self_signed() -> tuple[ssl.SSLContext, bytes]:
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

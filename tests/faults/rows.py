@@ -128,6 +128,7 @@ class Row:
 # tenth where many of them would take long.
 _HALF: Final = "import random\nrandom.random = lambda: 0.5"
 _HURRIED: Final = "import random\nrandom.random = lambda: 0.1"
+_AT_ONCE: Final = "import random\nrandom.random = lambda: 0.0"
 
 _ONCE: Final = "--retries 0"
 _TWICE: Final = "--retries 1"
@@ -258,6 +259,11 @@ _NETWORK: Final = [
     Row("103 again and again", scripted(_always(_hints_for_ever)), 5, "not HTTP", 1, "old", _ONCE),
 ]  # fmt: skip
 
+_JSON: Final = (
+    b'{"error": {"code": 403, "errors": [{"reason": "forbidden"}], "message": "Caller does not '
+    b'have storage.objects.create access"}}'
+)
+_TRANSIENT_5XX: Final = sorted({*range(500, 600)} - {501, 505})
 _ANSWERS: Final = [
     Row("500", scripted(_always(answer(500))), 5, "500", 2, "old", _TWICE, hint="Tried 2 times"),
     Row("500, then 200", scripted(_then_stores(answer(500))), 0, "", 2, "new", _TWICE,
@@ -265,9 +271,14 @@ _ANSWERS: Final = [
     Row("400 InternalError, then 200",
         scripted(_then_stores(answer(400, xml("InternalError", "")))), 0, "", 2, "new", _TWICE,
         verified="md5"),
-    Row("502, 504, 509 and 408, then 200",
-        scripted(_then_stores(*map(answer, (502, 504, 509, 408)))), 0, "", 5, "new", verified="md5",
+    Row("408, 425, 429 and 502, then 200",
+        scripted(_then_stores(*map(answer, (408, 425, 429, 502)))), 0, "", 5, "new", verified="md5",
         python=_HURRIED),
+    Row("every 5xx except 501 and 505, then 200",
+        scripted(_then_stores(*map(answer, _TRANSIENT_5XX))), 0, "", 99, "new", "--retries 98",
+        verified="md5", python=_AT_ONCE),
+    Row("520, each time", scripted(_always(answer(520))), 5, "520", 2, "old", _TWICE,
+        hint="Tried 2 times"),
     Row("503, Retry-After in seconds", scripted(_then_stores(_busy("1"))), 0, "", 2, "new", _TWICE,
         verified="md5", told="retrying in 1.0 s"),
     Row("503, Retry-After as a date",
@@ -282,8 +293,13 @@ _ANSWERS: Final = [
     Row("400 RequestTimeout, then 200",
         scripted(_then_stores(answer(400, xml("RequestTimeout", "idle")))), 0, "", 2, "new", _TWICE,
         verified="md5"),
-    Row("429, then 200", scripted(_then_stores(answer(429))), 0, "", 2, "new", _TWICE,
-        verified="md5"),
+    *(
+        Row(f"{status} {code}, then 200", scripted(_then_stores(answer(status, xml(code, "")))), 0,
+            "", 2, "new", _TWICE, verified="md5")
+        for status, code in (
+            (400, "IncompleteBody"), (400, "Throttling"), (409, "ConditionalRequestConflict"),
+            (409, "OperationAborted"))
+    ),
     Row("403, early, 200 MB", scripted(_always(early(403, xml("AccessDenied", "no")))), 6,
         "403 AccessDenied", 1, "old", "--compression none", zeros=_HUGE),
     Row("403, early, 200 MB, TLS",
@@ -302,6 +318,26 @@ _ANSWERS: Final = [
     Row("412", scripted(_always(answer(412))), 6, "412", 1, "old", hint="condition"),
     Row("413", scripted(_always(answer(413))), 6, "413", 1, "old", hint="send less"),
     Row("501", scripted(_always(answer(501))), 6, "501", 1, "old"),
+    Row("505", scripted(_always(answer(505))), 6, "505", 1, "old"),
+    Row("403, JSON", scripted(_always(answer(403, _JSON))), 6, "403 forbidden: Caller does not", 1,
+        "old", hint="fresh URL"),
+    Row("400 SlowDown in JSON, then 200",
+        scripted(_then_stores(answer(400, b'{"code": "SlowDown"}'))), 0, "", 2, "new", _TWICE,
+        verified="md5"),
+    Row("403, plain text", scripted(_always(answer(403, b"blocked by policy 7"))), 6,
+        "403: blocked by policy 7", 1, "old"),
+    Row("403, an HTML page", scripted(_always(answer(403, b"<html><title>Firewall</title>"))), 6,
+        "403: Firewall", 1, "old"),
+    Row("409 without a body, x-ms-error-code",
+        scripted(_always(answer(409, b"", {"x-ms-error-code": "BlobImmutableDueToPolicy"}))), 6,
+        "409 BlobImmutableDueToPolicy", 1, "old"),
+    Row("400 without a body, x-ms-error-code: ServerBusy, then 200",
+        scripted(_then_stores(answer(400, b"", {"x-ms-error-code": "ServerBusy"}))), 0, "", 2,
+        "new", _TWICE, verified="md5"),
+    Row("400 of another region",
+        scripted(_always(answer(400, b"<Error><Code>AuthorizationQueryParametersError</Code>"
+                                     b"<Region>ap-south-1</Region></Error>"))), 6,
+        "AuthorizationQueryParametersError", 1, "old", hint="the region ap-south-1"),
     Row("204", scripted(lambda store: [store.takes(status=204)]), 0, "", 1, "new", verified="md5"),
     Row("202, which is no success", scripted(_always(answer(202))), 6, "202", 1, "old"),
 ]  # fmt: skip
@@ -312,6 +348,12 @@ _REDIRECTS: Final = [
             "old", hint="endpoint")
         for status in (301, 302, 303)
     ),
+    Row("301, another region", scripted(_always(answer(
+            301, b"<Error><Endpoint>b.s3.ap-south-1.amazonaws.com</Endpoint></Error>",
+            {"x-amz-bucket-region": "ap-south-1"}))), 6, "redirected", 1, "old",
+        hint="the region ap-south-1 and the endpoint b.s3.ap-south-1.amazonaws.com"),
+    Row("307 without a Location", scripted(_always(answer(307))), 6, "redirected (nowhere)", 1,
+        "old", hint="endpoint"),
     *(
         Row(f"{status}, same host",
             scripted(lambda store, status=status: [  # type: ignore[misc]
@@ -394,8 +436,12 @@ def _certified(secure: Secure) -> Ground:
 _WAY: Final = [
     Row("a certificate that expired", _certified(grounds.expired), 6, "expired", 1, "old",
         hint="clock", requests=0),
-    Row("another host's certificate", _certified(grounds.of_another_host), 6, "does not verify", 1,
-        "old", requests=0),
+    Row("another host's certificate", _certified(grounds.of_another_host), 6,
+        "does not cover the host localhost", 1, "old", hint="Is the host right", requests=0),
+    Row("a client certificate is required", _certified(grounds.client_certificate), 6,
+        "requires a client certificate", 1, "old", hint="does not require one", requests=0),
+    Row("a client certificate is required, TLS 1.2", _certified(grounds.client_certificate_tls12),
+        6, "refused the TLS handshake", 1, "old", hint="client certificate", requests=0),
     Row("another authority's certificate", _certified(grounds.of_another_authority), 6,
         "does not verify", 1, "old", hint="REQUESTS_CA_BUNDLE", requests=0),
     Row("a self-signed certificate", _certified(grounds.self_signed), 6, "self-signed", 1, "old",
@@ -412,7 +458,7 @@ _WAY: Final = [
     Row("a proxy that refuses, https", proxied(early(403), https=True), 6, "403", 1, ""),
     Row("a proxy that refuses, http", proxied(answer(403), https=False), 6, "403", 1, ""),
     Row("a proxy whose way is down, https", proxied(early(503), https=True), 5, "503", 2, "",
-        _TWICE),
+        _TWICE, hint="later"),
 ]  # fmt: skip
 
 _FULL: Final = 'mount -t tmpfs -o size=1m tmpfs spool && exec "$0" "$@"'

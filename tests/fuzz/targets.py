@@ -334,7 +334,7 @@ def headers(data: bytes) -> None:
     """Lines `Name: value`: they are sent as they are, or refused without a word of the value."""
     lines = [line.partition(b":") for line in data[:4096].split(b"\0")]
     given = {
-        name.decode("utf-8", "surrogateescape"): value.decode("latin-1") + CANARY
+        name.decode("utf-8", "surrogateescape"): value.decode("utf-8", "surrogateescape") + CANARY
         for name, _, value in lines
     }
     try:
@@ -359,7 +359,7 @@ def headers(data: bytes) -> None:
     for name, value in checked.items():
         there = [told for given_name, told in sent if given_name == name.lower().encode()]
         same_name = [v for k, v in checked.items() if k.lower() == name.lower()]
-        assert there == [same_name[-1].encode("latin-1")], (name, value, there)
+        assert there == [same_name[-1].encode("utf-8", "surrogateescape")], (name, value, there)
     assert [told for name, told in sent if name == b"content-length"] == [b"%d" % len(BODY)]
 
 
@@ -388,19 +388,35 @@ def _peak() -> int:
 
 _STATUSES: Final = (
     *(200, 201, 204, 206, 100, 101, 103, 199, 301, 302, 304, 307, 308, 400, 401, 403, 404, 407),
-    *(408, 411, 412, 413, 429, 500, 501, 503, 509, 600, 999, 99, 0, 1000),
+    *(408, 409, 411, 412, 413, 425, 429, 500, 501, 503, 505, 509, 520, 600, 999, 99, 0, 1000),
 )
 _HEADERS: Final = (
     *(b"ETag", b"Content-Length", b"Transfer-Encoding", b"Content-Encoding", b"Location"),
     *(b"Retry-After", b"Date", b"x-goog-hash", b"Content-MD5", b"x-amz-checksum-sha256"),
     *(b"x-amz-checksum-crc32", b"x-amz-checksum-sha1", b"x-amz-server-side-encryption"),
     *(b"x-amz-request-id", b"Connection", b"Content-Type", b"Set-Cookie", b" folded", b""),
+    *(b"x-ms-error-code", b"x-amz-error-message", b"x-amz-bucket-region"),
 )
+_FORMS: Final = (
+    CANARY,
+    f"?X-Amz-Signature={CANARY}&a=b",
+    f"?X-Amz-Signature&#61;{CANARY}&amp;amp;a=b",
+    "".join(f"&#{ord(char)};" for char in CANARY),
+    "".join(f"&#x{ord(char):x};" for char in CANARY),
+    "".join(f"&amp;#{ord(char)};" for char in CANARY),
+    "".join(f"\\u{ord(char):04x}" for char in CANARY),
+    "".join(f"\\\\x{ord(char):02x}" for char in CANARY),
+    "".join(f"%{ord(char):02x}" for char in CANARY),
+    "".join(f"%25{ord(char):02X}" for char in CANARY),
+)
+"""The secret, escaped as a server might repeat it."""
+
 _VALUES: Final = (
     *(b"0", b"-1", b"1e9", b"99999999999999999999", b"chunked", b"gzip", b"deflate", b"br"),
     *(b"zstd", b"gzip, gzip, gzip", b"identity", b"close", b"keep-alive", b"aws:kms", b"/key"),
     *(b"//", b"http://[", b"https://127.0.0.1/", b"ftp://h/", b"\r\n folded", b"\t", b"\xff\x00"),
     b"Thu, 01 Jan 1970 00:00:00 GMT",
+    *(form.encode() for form in _FORMS),
     b"a=b; Path=/" * 50,
     b"x" * 70_000,
 )
@@ -419,11 +435,24 @@ def _body(cursor: Cursor) -> bytes:
     rest = cursor.rest
     code = cursor.choice(_CODES)
     xml = b"<Error><Code>" + code + b"</Code><Message>" + rest + b"</Message></Error>"
+    form = cursor.choice(_FORMS).encode()
+    half = rest[: cursor.byte()]
+    said = half + form + rest
     return cursor.choice(
         (
             rest,
             xml,
             xml + CANARY.encode(),
+            said,
+            b"<html><title>" + said + b"</title>",
+            b"<Error><Endpoint>" + said + b"</Endpoint><Region>" + form + b"</Region></Error>",
+            b"<Error><AuthenticationErrorDetail>" + said + b"</AuthenticationErrorDetail></Error>",
+            *(b'{"%s": "%s"}' % (name, said) for name in (b"code", b"message", b"error", b"a")),
+            b'{"error": {"errors": [{"reason": "%s", "message": "%s"}]}}' % (half, form),
+            b'{"detail": [{"msg": "' + form + b'"',
+            b'{"error":' * len(rest[:9000]) + b"1" + b"}" * len(rest[:9000]),
+            b"[" * 60_000 + rest,
+            rest[:100] * 10_000,
             b"%x\r\n" % len(rest) + rest + b"\r\n0\r\n\r\n",
             b"ffffffffffffffff\r\n" + rest,
             b"-1\r\n" + rest,

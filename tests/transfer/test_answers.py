@@ -5,8 +5,14 @@ import gc
 import gzip
 import hashlib
 import html
+import json
 import os
+import re
 import socket
+import ssl
+import subprocess
+import sys
+import time
 import tracemalloc
 import warnings
 from collections.abc import Callable
@@ -14,12 +20,16 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote, unquote
 
 import pytest
+import trustme
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from e2b_upload import Archive, RefusedError, UnavailableError, UploadError, put
+from e2b_upload.transfer.answer import Answer, failure
+from e2b_upload.transfer.url import parse
 from tests.support.rawserver import (
     ClientGoneError,
     Connection,
@@ -41,6 +51,7 @@ from tests.transfer.common import (
     Chameleon,
     Serve,
     Tls,
+    assert_kept,
     early,
     failure_of,
     pausing,
@@ -88,6 +99,14 @@ def s3(
     body = xml(code, html.escape(message, quote=False), "4442587FB7D0A2F9")
     words = f": {status} {code}: {message} (request id 4442587FB7D0A2F9)"
     return Case(response(status, body), error, status, code, "4442587FB7D0A2F9", (words,), hint)
+
+
+def said_in_json(status: int, said: object, code: str | None, message: str | None) -> Case:
+    """Answer with JSON."""
+    words = f": {status}" + (f" {code}" if code else "") + (f": {message}" if message else "")
+    return Case(
+        response(status, json.dumps(said).encode()), RefusedError, status, code, None, (words,)
+    )
 
 
 ACCESS_DENIED = xml("AccessDenied", "Request has expired")
@@ -142,7 +161,11 @@ CASES = {
     "504": bare(504, UnavailableError, "try again later"),
     "505": bare(505, RefusedError, "look at the URL"),
     "509": bare(509, UnavailableError, "try again later"),
-    "599": bare(599, RefusedError, "look at the URL"),
+    "425": bare(425, UnavailableError, "try again later"),
+    "507": bare(507, UnavailableError, "try again later"),
+    "520": bare(520, UnavailableError, "try again later"),
+    "599": bare(599, UnavailableError, "try again later"),
+    "600": bare(600, UnavailableError, "try again later"),
     # S3's own words.
     "expired": s3(403, "AccessDenied", "Request has expired", hint="fresh URL"),
     "signature": s3(
@@ -170,7 +193,10 @@ CASES = {
         403,
         "AuthenticationFailed",
         "aa2e4f8c-301e-0046",
-        (": 403 AuthenticationFailed: Server failed to authenticate the request.",),
+        (
+            ": 403 AuthenticationFailed: Server failed to authenticate the request. Make sure the ",
+            "value is formed correctly. Signature did not match. (request id aa2e4f8c-301e-0046)",
+        ),
         "fresh URL",
     ),
     "GCS": Case(
@@ -189,7 +215,191 @@ CASES = {
         request_id="4442587FB7D0A2F9",
         words=(": 500 (request id 4442587FB7D0A2F9)",),
     ),
-    "a page": Case(response(502, PAGE), UnavailableError, 502, words=(": 502",)),
+    "a page": Case(response(502, PAGE), UnavailableError, 502, words=(": 502: Bad Gateway",)),
+    "a page without a title": Case(
+        response(403, b"<html><body>token=abc</body></html>"), RefusedError, 403, words=(": 403",)
+    ),
+    "Azure, a header alone": Case(
+        response(409, b"", {"x-ms-error-code": "BlobImmutableDueToPolicy"}),
+        RefusedError,
+        409,
+        "BlobImmutableDueToPolicy",
+        words=(": 409 BlobImmutableDueToPolicy",),
+    ),
+    "Azure, a transient error in a header alone": Case(
+        response(400, b"", {"x-ms-error-code": "ServerBusy"}),
+        UnavailableError,
+        400,
+        "ServerBusy",
+        hint="later",
+    ),
+    "S3, a website's headers": Case(
+        response(403, b"", {"x-amz-error-code": "AccessDenied", "x-amz-error-message": "No"}),
+        RefusedError,
+        403,
+        "AccessDenied",
+        words=(": 403 AccessDenied: No",),
+    ),
+    # JSON.
+    "GCS, JSON": said_in_json(
+        403,
+        {
+            "error": {
+                "code": 403,
+                "message": "Caller does not have storage.objects.create access",
+                "status": "PERMISSION_DENIED",
+                "errors": [{"domain": "global", "reason": "forbidden", "message": "Caller"}],
+            }
+        },
+        "forbidden",
+        "Caller",
+    ),
+    "GCS, JSON without reasons": said_in_json(
+        400,
+        {"error": {"code": 400, "message": "No such field", "status": "INVALID_ARGUMENT"}},
+        "INVALID_ARGUMENT",
+        "No such field",
+    ),
+    "GCS, JSON in a list": said_in_json(
+        400, [{"error": {"status": "INVALID_ARGUMENT", "message": "No"}}], "INVALID_ARGUMENT", "No"
+    ),
+    "Supabase": said_in_json(
+        400,
+        {"statusCode": "403", "error": "Unauthorized", "message": "signature verification failed"},
+        "Unauthorized",
+        "signature verification failed",
+    ),
+    "AWS, JSON": said_in_json(
+        400,
+        {"__type": "com.amazon.coral.service#AccessDeniedException", "Message": "User: no"},
+        "AccessDeniedException",
+        "User: no",
+    ),
+    "code and message": said_in_json(
+        400, {"code": "InvalidArgument", "message": "no"}, "InvalidArgument", "no"
+    ),
+    "a number for a code": said_in_json(400, {"code": 10000, "message": "no"}, "10000", "no"),
+    "the status for a code": said_in_json(400, {"code": 400, "message": "no"}, None, "no"),
+    "Cloudflare": said_in_json(
+        400, {"success": False, "errors": [{"code": 7003, "message": "no"}]}, "7003", "no"
+    ),
+    "FastAPI": said_in_json(400, {"detail": "Token has expired"}, None, "Token has expired"),
+    "FastAPI, a field": said_in_json(
+        422, {"detail": [{"loc": ["header"], "msg": "Field required"}]}, None, "Field required"
+    ),
+    "RFC 9457": said_in_json(
+        400, {"title": "Bad Request", "status": 400, "detail": "Too old"}, None, "Too old"
+    ),
+    "an error of one word": said_in_json(400, {"error": "forbidden"}, "forbidden", None),
+    "an error of several words": said_in_json(400, {"error": "No bucket"}, None, "No bucket"),
+    "JSON that says nothing known": said_in_json(400, {"ok": 0}, None, '{"ok": 0}'),
+    "JSON, escaped": said_in_json(400, {"message": "a &amp;lt; b\u003c"}, None, "a < b<"),
+    "JSON, SlowDown": Case(
+        response(400, b'{"code": "SlowDown"}'), UnavailableError, 400, "SlowDown", hint="later"
+    ),
+    "JSON, AccessDenied": Case(
+        response(400, b'{"code": "AccessDenied"}'), RefusedError, 400, "AccessDenied", hint="fresh"
+    ),
+    "JSON with a request id": Case(
+        response(400, b'{"message": "no", "request_id": "r1"}'), RefusedError, 400, None, "r1"
+    ),
+    "JSON, deep": Case(response(400, b"[" * 60_000), RefusedError, 400),
+    "JSON, a long number": Case(response(400, b'{"code": %s}' % (b"9" * 9000)), RefusedError, 400),
+    "JSON, odd types": Case(
+        response(400, b'{"code": [true], "message": {"a": null}, "error": 0.5, "detail": []}'),
+        RefusedError,
+        400,
+    ),
+    # Plain text.
+    "plain text": Case(
+        response(403, b"upstream policy\nsays  no\n"),
+        RefusedError,
+        403,
+        words=(": 403: upstream policy says no",),
+    ),
+    "plain text that begins with the status": Case(
+        response(403, b"403 Forbidden"), RefusedError, 403, words=(": 403: Forbidden",)
+    ),
+    "not text": Case(response(403, bytes(range(256))), RefusedError, 403, words=(": 403",)),
+    "a reference to no character": Case(
+        response(403, b"&#" + b"9" * 9000 + b";"), RefusedError, 403
+    ),
+    # Where the bucket is.
+    "another region, S3": Case(
+        response(
+            301,
+            b"<Error><Code>PermanentRedirect</Code><Message>Not here.</Message>"
+            b"<Endpoint>b.s3.ap-south-1.amazonaws.com</Endpoint></Error>",
+            {"x-amz-bucket-region": "ap-south-1"},
+        ),
+        RefusedError,
+        301,
+        "PermanentRedirect",
+        words=("redirected (nowhere) and did not take",),
+        hint="Ask for a URL that is signed for the region ap-south-1 and the endpoint "
+        "b.s3.ap-south-1.amazonaws.com.",
+    ),
+    "another region, 307": Case(
+        response(
+            307,
+            b"<Error><Code>TemporaryRedirect</Code>"
+            b"<Endpoint>b.s3-ap-south-1.amazonaws.com</Endpoint></Error>",
+        ),
+        RefusedError,
+        307,
+        "TemporaryRedirect",
+        hint="signed for the endpoint b.s3-ap-south-1.amazonaws.com.",
+    ),
+    "another region, a header alone": Case(
+        response(301, b"", {"x-amz-bucket-region": "ap-south-1"}),
+        RefusedError,
+        301,
+        hint="signed for the region ap-south-1.",
+    ),
+    "another region, SigV4": Case(
+        response(
+            400,
+            b"<Error><Code>AuthorizationQueryParametersError</Code><Message>the region 'us-east-1' "
+            b"is wrong; expecting 'ap-south-1'</Message><Region>ap-south-1</Region></Error>",
+        ),
+        RefusedError,
+        400,
+        "AuthorizationQueryParametersError",
+        hint="signed for the region ap-south-1.",
+    ),
+    "another region that is not told": Case(
+        response(400, xml("IllegalLocationConstraintException", "")),
+        RefusedError,
+        400,
+        "IllegalLocationConstraintException",
+        "4442587FB7D0A2F9",
+        hint="right endpoint or region",
+    ),
+    "another endpoint, OSS": Case(
+        response(
+            403,
+            b"<Error><Code>AccessDenied</Code><Endpoint>oss-eu-central-1.aliyuncs.com</Endpoint>"
+            b"</Error>",
+        ),
+        RefusedError,
+        403,
+        "AccessDenied",
+        hint="signed for the endpoint oss-eu-central-1.aliyuncs.com.",
+    ),
+    "an endpoint that is none": Case(
+        response(301, b"<Error><Endpoint>\x1b[2J x</Endpoint><Region>a b</Region></Error>"),
+        RefusedError,
+        301,
+        hint="right endpoint or region",
+    ),
+    "a region that is nothing to the point": Case(
+        response(403, xml("AccessDenied"), {"x-amz-bucket-region": "ap-south-1"}),
+        RefusedError,
+        403,
+        "AccessDenied",
+        "4442587FB7D0A2F9",
+        hint="fresh URL",
+    ),
     "not UTF-8": Case(
         response(403, xml("AccessDenied", "\u00fc").decode().encode("latin-1")),
         RefusedError,
@@ -303,6 +513,96 @@ def test_a_store_that_repeats_the_url_is_not_quoted(
     assert "really" in error.message
 
 
+ESCAPES: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "HTML": html.escape,
+    "HTML, twice": lambda text: html.escape(html.escape(text)),
+    "HTML, numbers": lambda text: re.sub(r"\W", lambda m: f"&#{ord(m[0])};", text),
+    "HTML, numbers in base 16": lambda text: re.sub(r"\W", lambda m: f"&#x{ord(m[0]):x};", text),
+    "JSON, numbers": lambda text: re.sub(r"\W", lambda m: f"\\u{ord(m[0]):04X}", text),
+    "JSON, slashes": lambda text: text.replace("/", "\\/"),
+    "C": lambda text: re.sub(r"\W", lambda m: f"\\x{ord(m[0]):02x}", text),
+    "read": unquote,
+    "read, JSON": lambda text: json.dumps(unquote(text))[1:-1].replace("/", "\\/"),
+    "read, HTML": lambda text: html.escape(unquote(text)).replace("/", "&#x2F;"),
+    "quoted": lambda text: quote(text, safe=""),
+}
+PLACES: dict[str, Callable[[str], tuple[str, dict[str, str]]]] = {
+    "JSON": lambda said: ('{"code": "No", "message": "' + said + '"}', {}),
+    "JSON, deeper": lambda said: ('{"error": {"errors": [{"message": "' + said + '"}]}}', {}),
+    "JSON, unknown": lambda said: ('{"who": "' + said + '"}', {}),
+    "JSON, broken off": lambda said: ('{"message": "' + said + '", ', {}),
+    "text": lambda said: (said, {}),
+    "text, much of it": lambda said: ("x" * 400 + said + "y" * 400, {}),
+    "title": lambda said: (f"<html><title>{said}</title>", {}),
+    "AuthenticationErrorDetail": lambda said: (
+        f"<Error><AuthenticationErrorDetail>{said}</AuthenticationErrorDetail></Error>",
+        {},
+    ),
+    "Endpoint": lambda said: (f"<Error><Endpoint>{said}</Endpoint></Error>", {}),
+    "Region": lambda said: (f"<Error><Region>{said}</Region></Error>", {}),
+    "x-ms-error-code": lambda said: ("", {"x-ms-error-code": said}),
+    "x-amz-bucket-region": lambda said: ("", {"x-amz-bucket-region": said}),
+}
+
+
+@pytest.mark.parametrize("escape", ESCAPES.values(), ids=ESCAPES.keys())
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES.keys())
+@pytest.mark.parametrize("status", [301, 403])
+def test_no_escaping_brings_a_secret_back(
+    status: int,
+    place: Callable[[str], tuple[str, dict[str, str]]],
+    escape: Callable[[str], str],
+) -> None:
+    url = parse(f"https://store.invalid{TARGET}")
+    for echoed in (TARGET, *SECRETS):
+        body, headers = place(escape(echoed))
+        for whole in (True, False):
+            error = failure(Answer(status, headers, body.encode(), 0.0, whole), url)
+            assert_kept(error, *SECRETS)
+            assert error.message.isprintable()
+            assert (error.code or "").isprintable()
+            assert len(error.message) < 2 * KIB
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<Code>" * 10_000,
+        b"<title " * 9_000,
+        b"<title>" + b"a" * 65_000,
+        b"?" * 65_000,
+        b"?a" * 32_000,
+        b"&" * 65_000,
+        b"&#" * 32_000,
+        b"&amp;" * 13_000,
+        b"\\" * 65_000,
+        b"\\u005c" * 10_000,
+        b"/" * 65_000,
+        b'{"a":' * 10_000,
+        b'{"error":' * 7_000 + b"1" + b"}" * 7_000,
+        b'{"error": ' * 100 + b"{}" + b"}" * 100,
+        b"[" * 900 + b"]" * 900,
+        b'"' * 65_000,
+        b"\xf0\x9f" * 32_000,
+        b"\xc2\x85" * 32_000,
+        b'{"message": "\\ud800\\udc00\\udfff"}',
+        b'{"message": "' + b"\\u001b" * 9_000 + b'"}',
+        b'{"code": NaN, "message": Infinity}',
+        b'{"code": "\\u202e"}',
+    ],
+    ids=lambda body: repr(body[:20]),
+)
+def test_a_hostile_body_takes_no_time_and_says_little(body: bytes) -> None:
+    url = parse(f"https://store.invalid{TARGET}")
+    start = time.process_time()
+    error = failure(Answer(403, {}, body[: 64 * KIB], 0.0), url)
+    assert time.process_time() - start < 1
+    assert error.message.isprintable()
+    assert (error.code or "").isprintable()
+    assert len(error.message) < 8 * KIB
+
+
 @pytest.mark.parametrize("before", range(470, 501, 5))
 def test_a_secret_where_the_words_are_cut_is_not_shown_in_part(before: int, small: Path) -> None:
     def script(connection: Connection) -> None:
@@ -388,11 +688,16 @@ def test_words_before_a_stall_are_shown(framing: str, small: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [20, 40, 63])
-def test_words_that_break_off_within_a_secret_show_none_of_it(kept: int, small: Path) -> None:
-    words = xml("AccessDenied", f"no match: {SECRETS[2][:kept]}").partition(b"</Message>")[0]
+@pytest.mark.parametrize("code", ["AccessDenied", None])
+def test_words_that_break_off_within_a_secret_show_none_of_it(
+    code: str | None, kept: int, small: Path
+) -> None:
+    words = f"no match: {SECRETS[2][:kept]}".encode()
+    if code:
+        words = xml(code, words.decode()).partition(b"</Message>")[0]
     head = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9999\r\n\r\n"
     with raw_server(raw(head + words)) as server:
-        assert failure_of(small, server.url + TARGET).code == "AccessDenied"
+        assert failure_of(small, server.url + TARGET).code == code
 
 
 def test_a_refusal_amid_the_body_is_heard_every_time(serve: Serve, huge: Archive) -> None:
@@ -682,3 +987,80 @@ def test_whatever_is_answered_is_a_receipt_or_a_failure_of_the_store(
     else:
         assert failed.message.isprintable()
         assert status not in {201, 204}  # a 200 may carry an error document, or break off
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "hint"),
+    [
+        (400, RefusedError, "NO_PROXY"),
+        (403, RefusedError, "NO_PROXY"),
+        (407, RefusedError, "password"),
+        (408, UnavailableError, "later"),
+        (425, UnavailableError, "later"),
+        (429, UnavailableError, "later"),
+        (501, RefusedError, "NO_PROXY"),
+        (502, UnavailableError, "later"),
+        (505, RefusedError, "NO_PROXY"),
+        (522, UnavailableError, "later"),
+        (599, UnavailableError, "later"),
+    ],
+)
+def test_a_proxy_that_opens_no_tunnel(
+    status: int,
+    kind: type[UploadError],
+    hint: str,
+    small: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with raw_server(early(status)) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        error = failure_of(small, f"https://store.invalid{TARGET}")
+    assert (type(error), error.http_status) == (kind, status)
+    assert error.message == f"the proxy refused the way to store.invalid: {status}"
+    assert hint in error.hint
+
+
+@pytest.mark.parametrize(
+    ("newest", "words"),
+    [
+        (ssl.TLSVersion.TLSv1_3, ("requires a client certificate", "does not require one")),
+        (ssl.TLSVersion.TLSv1_2, ("refused the TLS handshake", "client certificate")),
+    ],
+)
+def test_a_server_that_requires_a_client_certificate(
+    newest: ssl.TLSVersion,
+    words: tuple[str, str],
+    archive: Callable[[int], Archive],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.maximum_version = newest
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(context)
+    authority.issue_cert("localhost").configure_cert(context)
+    with raw_server(answer(200), tls=context) as server:
+        errors = [failure_of(archive(size), server.url + TARGET) for size in (20, 8 * MIB)]
+    for error in errors:
+        assert type(error) is RefusedError
+        assert f"localhost:{server.port} {words[0]}" in error.message
+        assert words[1] in error.hint
+
+
+def test_a_socks_proxy_without_the_extra(small: Path) -> None:
+    """The package is imported once a process: another process does without it."""
+    script = (
+        "import sys; sys.modules['socks'] = None\n"
+        "import e2b_upload\n"
+        "try: e2b_upload.put(sys.argv[1], sys.argv[2])\n"
+        "except e2b_upload.UsageError as error: print(error.message, error.hint)"
+    )
+    command = [sys.executable, "-c", script, str(small), f"http://store.invalid{TARGET}"]
+    env = {**os.environ, "ALL_PROXY": "socks5h://me:password@127.0.0.1:9"}
+    shown = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    assert "a SOCKS proxy is set" in shown
+    assert "pip install 'e2b-upload[socks]'" in shown
+    assert "password" not in shown

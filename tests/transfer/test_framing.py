@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import os
+import re
 import tarfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +15,7 @@ import pytest
 import requests
 from botocore.config import Config
 
+import e2b_upload
 from e2b_upload import (
     Archive,
     RefusedError,
@@ -120,7 +122,8 @@ def test_headers_that_are_asked_for_go_beside_requests_own(serve: Serve, small: 
     asked = {
         "Content-Type": "application/gzip",
         "x-ms-blob-type": "BlockBlob",
-        "X-Latin": "gr\xfcn",
+        "x-amz-meta-a": "caf\xe9 \u20ac",
+        "X-Raw": "caf\udce9\udc85",
         "X-Empty": "",
         "Authorization": "Bearer asked-for",
     }
@@ -128,7 +131,38 @@ def test_headers_that_are_asked_for_go_beside_requests_own(serve: Serve, small: 
         put(small, server.url + TARGET, headers=asked)
     (request,) = server.requests
     assert names_of(request) == sorted([*OWN, *map(str.lower, asked)])
-    assert asked.items() <= dict(request.headers).items()
+    sent = {name: value.encode("latin-1") for name, value in request.headers}
+    assert sent["x-amz-meta-a"] == b"caf\xc3\xa9 \xe2\x82\xac"
+    assert sent["X-Raw"] == b"caf\xe9\x85"
+    assert {
+        name: value.encode("utf-8", "surrogateescape") for name, value in asked.items()
+    }.items() <= sent.items()
+
+
+def test_a_header_comes_back_from_the_store_without_its_secret(small: Path) -> None:
+    def echo(connection: Connection) -> None:
+        head = connection.read_head()
+        connection.read_body()
+        token = re.search(rb"X-Token: ([^\r]*)", head)
+        assert token
+        connection.send(response(403, b"no: " + token[1]))
+
+    with raw_server(echo) as server:
+        headers = {"X-Token": "gr\xfcn-gr\xfcn-gr\xfcn"}
+        error = failure_of(small, server.url + TARGET, "gr\xfcn-gr\xfcn", headers=headers)
+    assert "403: no: \u2026" in error.message
+
+
+def test_every_request_says_who_sends_it(small: Path) -> None:
+    with raw_server(redirect(307, "/next"), and_nothing_more, and_nothing_more) as server:
+        put(small, server.url + TARGET)
+        put(small, server.url + TARGET, headers={"user-agent": "mine/1"})
+    agents = [
+        [value for name, value in request.headers if name.lower() == "user-agent"]
+        for request in server.requests
+    ]
+    own = f"e2b-upload/{e2b_upload.__version__} python-requests/{requests.__version__}"
+    assert agents == [[own], [own], ["mine/1"]]
 
 
 @pytest.mark.parametrize("variable", ["HOME", "NETRC"])
@@ -377,7 +411,10 @@ def test_a_certificate_for_another_host_is_refused(
     with raw_server(answer(200), tls=tls.context) as server:
         error = failure_of(small, f"https://127.1:{server.port}{TARGET}")
     assert type(error) is RefusedError
-    assert f"the certificate of 127.1:{server.port} does not verify" in error.message
+    assert error.message == (
+        f"the certificate of 127.1:{server.port} does not cover the host 127.1"
+    )
+    assert "captive portal" in error.hint
 
 
 def test_a_ca_bundle_that_is_not_there_is_an_error_of_usage(

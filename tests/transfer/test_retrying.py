@@ -80,7 +80,15 @@ PASSING = {
     "503": answer(503, xml("SlowDown")),
     "503 with Retry-After": answer(503, headers={"Retry-After": "0"}),
     "408": answer(408),
+    "425": answer(425),
     "429": answer(429),
+    "507": answer(507),
+    "520": answer(520),
+    "599": answer(599),
+    "999": answer(999),
+    "409 OperationAborted": answer(409, xml("OperationAborted")),
+    "409 ConditionalRequestConflict": answer(409, xml("ConditionalRequestConflict")),
+    "400 IncompleteBody": answer(400, xml("IncompleteBody")),
     "400 RequestTimeout": answer(400, xml("RequestTimeout")),
     "wrong ETag": answer(200, headers={"ETag": OTHER}),
     "BadDigest": answer(400, xml("BadDigest")),
@@ -121,7 +129,7 @@ def test_it_is_tried_as_often_as_allowed_and_the_last_failure_is_told(
     assert error.hint.startswith("Tried 3 times. ")
 
 
-@pytest.mark.parametrize("status", [301, 302, 400, 403, 404, 411, 412, 413, 418, 501])
+@pytest.mark.parametrize("status", [301, 302, 400, 403, 404, 409, 411, 412, 413, 418, 501, 505])
 def test_a_refusal_is_not_tried_again(status: int, small: Path) -> None:
     with raw_server(answer(status)) as server:
         error = failure_of(small, server.url + TARGET, retries=4)

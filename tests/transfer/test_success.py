@@ -43,6 +43,9 @@ KMS = {"ETag": OTHER, "x-amz-server-side-encryption": "aws:kms"}
         ),
         (b"<ErrorResponse><Error><Code>Odd</Code></Error></ErrorResponse>", RefusedError, "Odd"),
         (b"<Error/>", RefusedError, None),
+        (b'{"error": {"code": 403, "status": "DENIED"}}', RefusedError, "DENIED"),
+        (b'\n{"errors": [{"reason": "quota"}]}', RefusedError, "quota"),
+        (b'{"success": false, "message": "no space"}', RefusedError, None),
     ],
 )
 def test_an_error_document_is_the_failure_that_it_names(
@@ -60,7 +63,11 @@ def test_an_error_document_with_bad_digest_is_retried_once(small: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"<Errors/>", b"OK <Error>", b'{"key": "<Error>"}', b"<CopyResult/>", b"\xff\xfe"]
+    "body",
+    [
+        *(b"", b"<Errors/>", b"OK <Error>", b'{"key": "<Error>"}', b"<CopyResult/>", b"\xff\xfe"),
+        *(b'{"error": null, "errors": [], "success": true}', b"[1]", b"{", b'{"a":' * 20_000),
+    ],
 )
 def test_other_words_are_a_success(body: bytes, serve: Serve, small: Path) -> None:
     with serve(answer(200, body)) as server:

@@ -451,7 +451,8 @@ def test_headers_go_as_they_are_but_for_white_space_around() -> None:
     headers = {
         "Content-Type": "application/gzip",
         "x-ms-blob-type": " BlockBlob\t",
-        "X-Latin": "gr\u00fcn",
+        "X-Unicode": "gr\u00fcn \u20ac",
+        "X-Raw": "gr\udcfcn",
         "X-Empty": "",
         "X-Inside": "a \t b: c",
         "!#$%&'*+-.^_`|~09azAZ": "every character of a name",
@@ -480,7 +481,7 @@ def test_no_header_may_frame_the_body(name: str) -> None:
     assert "Content-Length" in caught.value.hint
 
 
-@pytest.mark.parametrize("value", ["a\r\nB: c", "a\nb", "a\r", "\n", "a\x00b", "\u20ac", "\udcff"])
+@pytest.mark.parametrize("value", ["a\r\nB: c", "a\nb", "a\r", "\n", "a\x00b", "\udc0a"])
 def test_what_is_no_value_of_a_header_is_refused(value: str) -> None:
     with pytest.raises(
         UsageError, match="the header X-Secret holds a line break, a NUL or"
@@ -493,7 +494,7 @@ def test_what_is_no_value_of_a_header_is_refused(value: str) -> None:
 @settings(deadline=None)
 @given(
     name=st.text(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~", min_size=1),
-    value=st.text(st.characters(max_codepoint=0x17F)),
+    value=st.text(),
 )
 @example(name="A", value="\x0ba")
 @example(name="A", value="\xa0a")
@@ -508,7 +509,8 @@ def test_a_header_that_is_let_through_arrives_as_it_is(
         return
     put(small, f"{chameleon.server.url}/k", headers=checked)
     request = chameleon.server.requests[-1]
-    assert (f"X-{name}", value.strip(" \t")) in request.headers
+    sent = value.strip(" \t").encode("utf-8", "surrogateescape")
+    assert (f"X-{name}", sent.decode("latin-1")) in request.headers
     assert len(request.headers) == 7
     assert request.body == small.read_bytes()
 
@@ -522,5 +524,7 @@ def test_any_headers_are_let_through_or_an_error_of_usage(headers: dict[str, str
     else:
         said = ""
         assert checked == {name: value.strip(" \t") for name, value in headers.items()}
-        assert b"\n" not in "".join([*checked, *checked.values()]).encode("latin-1")
+        assert b"\n" not in "".join([*checked, *checked.values()]).encode(
+            "utf-8", "surrogateescape"
+        )
     assert said.isprintable()
