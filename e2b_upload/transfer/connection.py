@@ -22,10 +22,13 @@ import time
 from contextlib import suppress
 from functools import partial
 from http.client import BadStatusLine, HTTPResponse, parse_headers
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+
+from e2b_upload.transfer.dial import dial
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,6 +113,29 @@ class _Sending(HTTPConnection):
 
     def connect(self) -> None:
         self.deadline.call(super().connect, self.close)
+
+    def set_tunnel(self, host: str, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Name the host to a proxy without its zone id, which only this machine can resolve."""
+        super().set_tunnel(host.strip("[]").partition("%")[0], *args, **kwargs)
+
+    def _new_conn(self) -> socket.socket:
+        """Connect as urllib3 does, with its errors, but to all of a host's addresses."""
+        if hasattr(self, "_socks_options"):
+            return super()._new_conn()  # the proxy connects
+        try:
+            return dial(
+                self._dns_host,
+                self.port,
+                timeout=cast("float", self.timeout),
+                socket_options=self.socket_options or (),
+                wait=self.deadline.slice,
+            )
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, str(error)) from error
+        except OSError as error:
+            raise NewConnectionError(self, str(error)) from error
 
     def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         del url
@@ -289,6 +315,19 @@ class SendingAdapter(HTTPAdapter):
         for kind in self._kinds.values():
             kind.target = target  # type: ignore[attr-defined]
         return target.partition("?")[0]
+
+    def build_connection_pool_key_attributes(
+        self,
+        request: PreparedRequest,
+        verify: Any,  # noqa: ANN401
+        cert: Any = None,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Return where to connect to, and how TLS verifies it."""
+        where, tls = super().build_connection_pool_key_attributes(request, verify, cert)
+        if "%" in where["host"]:
+            # urllib3 knows an IPv6 address with a zone id (RFC 6874) only by its brackets.
+            where["host"] = f"[{where['host']}]"
+        return where, tls
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Make the pools of direct connections."""
