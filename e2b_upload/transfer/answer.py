@@ -40,8 +40,6 @@ _SKEW_SECONDS = 300
 
 # What OpenSSL says, on this side or for the other, of bytes that were damaged on the way.
 _DAMAGED_TLS = ("BAD_RECORD_MAC", "DECRYPT", "DECODE_ERROR", "BAD_LENGTH")
-# How OpenSSL complains of a CA bundle.
-_NO_CERTIFICATES = ("NO_CERTIFICATE_OR_CRL_FOUND", "PEM lib")
 
 MAX_ANSWER_BYTES = 64 * 1024
 _MAX_WORDS = 500  # characters of a store's text that are shown
@@ -168,11 +166,6 @@ def broken(error: BaseException, url: PresignedUrl, progress: str) -> UploadErro
 
     if caused_by(urllib3.exceptions.InvalidHeader):  # the answer's; requests has one of its own
         return _broken_connection(causes, url, progress)
-    if type(error) is OSError:
-        return UsageError(
-            printable(redact(str(error))),  # requests' own: no such CA bundle
-            hint="REQUESTS_CA_BUNDLE, or CURL_CA_BUNDLE, must name a file with certificates.",
-        )
     if type(error) in {TypeError, ValueError} or caused_by(
         requests.exceptions.InvalidURL,
         requests.exceptions.InvalidSchema,
@@ -247,11 +240,6 @@ def _broken_connection(
         return UnavailableError(
             f"{stalled}: no byte moved in time",
             hint="Try again, wait for longer with --stall-timeout, or use another network.",
-        )
-    if any(mark in str(cause) for cause in causes for mark in _NO_CERTIFICATES):
-        return UsageError(
-            "the CA bundle holds no certificates",
-            hint="REQUESTS_CA_BUNDLE, or CURL_CA_BUNDLE, must name a file with certificates.",
         )
     for cause in causes:
         if (

@@ -20,7 +20,7 @@ import struct
 import termios
 import time
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from http.client import BadStatusLine, HTTPResponse, parse_headers
 from typing import TYPE_CHECKING, Any, cast
 
@@ -327,7 +327,18 @@ class SendingAdapter(HTTPAdapter):
         if "%" in where["host"]:
             # urllib3 knows an IPv6 address with a zone id (RFC 6874) only by its brackets.
             where["host"] = f"[{where['host']}]"
+        if where["scheme"] == "https":
+            tls = {"cert_reqs": "CERT_REQUIRED", "ssl_context": self._trusting}
         return where, tls
+
+    @cached_property
+    def _trusting(self) -> ssl.SSLContext:
+        from e2b_upload.transfer.trust import make_context  # noqa: PLC0415  (http needs none)
+
+        return make_context()
+
+    def cert_verify(self, *_: Any) -> None:  # noqa: ANN401
+        """Leave it to the context: requests would trust certifi as well."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Make the pools of direct connections."""
@@ -336,6 +347,8 @@ class SendingAdapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> PoolManager:  # noqa: ANN401
         """Make the pools of connections through a proxy."""
+        if proxy.lower().startswith("https:"):
+            kwargs["proxy_ssl_context"] = self._trusting
         manager: PoolManager = super().proxy_manager_for(proxy, **kwargs)
         self._teach(manager)
         return manager

@@ -18,7 +18,7 @@ import trustme
 from e2b_upload import RefusedError, UnavailableError, put
 from e2b_upload.transfer.deadline import AbandonedError, Carried, Deadline
 from e2b_upload.transfer.dial import ATTEMPT_DELAY_SECONDS, dial
-from tests.support.rawserver import RawServer, Recorded, answer, raw_server
+from tests.support.rawserver import RawServer, Recorded, answer, dropping_packets, raw_server
 from tests.transfer.common import PATH, TARGET, failure_of, tunnel
 
 Address: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]
@@ -42,18 +42,9 @@ def refusing(host: str = "127.0.0.1") -> Iterator[Address]:
 
 @contextmanager
 def hanging(host: str = "127.0.0.1") -> Iterator[Address]:
-    """Give an address that drops packets: its backlog is full, and stays so."""
-    with bound_to(host) as listener:
-        listener.listen(0)
-        waiting = [socket.socket(listener.family) for _ in range(3)]
-        try:
-            for each in waiting:
-                each.setblocking(False)
-                each.connect_ex(listener.getsockname())
-            yield address_of(listener)
-        finally:
-            for each in waiting:
-                each.close()
+    """Give an address that drops packets."""
+    with bound_to(host) as bound, dropping_packets(bound):
+        yield address_of(bound)
 
 
 @contextmanager
