@@ -148,7 +148,7 @@ class PutOptions(TypedDict, total=False):
     Attributes:
         headers: sent beside requests' own; not Content-Length and Transfer-Encoding.
         retries: further attempts after the first, where one may help. Default: 4.
-        connect_timeout: seconds for an address of the host to take a connection. Default: 10.
+        connect_timeout: seconds to connect, all of the host's addresses together. Default: 10.
         stall_timeout: seconds in which a byte must move, the wait for the answer included.
             Default: 60.
         max_time: seconds for the whole put, all attempts and waits. Default: any.
@@ -306,7 +306,7 @@ def put(
         url: the presigned URL.
         headers: sent beside requests' own; not Content-Length and Transfer-Encoding.
         retries: further attempts after the first, where one may help.
-        connect_timeout: seconds for an address of the host to take a connection.
+        connect_timeout: seconds to connect, all of the host's addresses together.
         stall_timeout: seconds in which a byte must move, the wait for the answer included.
         max_time: seconds for all of it, attempts and waits; None for any.
         max_size: bytes; a larger archive is not sent. None: what the store takes in one PUT, where

@@ -47,6 +47,7 @@ def _connect_here(self: socket.socket, address: Any) -> None:
 def _look_up_here(host: Any, *args: Any, **kwargs: Any) -> Any:
     """Know only this machine, so that no test asks a name server."""
     name = host.decode() if isinstance(host, bytes) else host
+    (name or "").encode("idna")  # may raise UnicodeError, as in the real one
     if not _is_here(name):
         try:
             ipaddress.ip_address(name)

@@ -73,8 +73,6 @@ _ANOTHER_HOST = frozenset({62, 64})
 # bad_certificate, and OpenSSL's handshake_failure, which has other causes, too.
 _CLIENT_CERTIFICATE = ("ALERT_CERTIFICATE_REQUIRED", "ALERT_BAD_CERTIFICATE")
 _HANDSHAKE_FAILURE = "ALERT_HANDSHAKE_FAILURE"
-# How OpenSSL complains of a CA bundle.
-_NO_CERTIFICATES = ("NO_CERTIFICATE_OR_CRL_FOUND", "PEM lib")
 
 MAX_ANSWER_BYTES = 64 * 1024
 _MAX_WORDS = 500  # characters of a Location that are shown
@@ -219,11 +217,6 @@ def broken(error: BaseException, url: PresignedUrl, progress: str) -> UploadErro
 
     if caused_by(urllib3.exceptions.InvalidHeader):  # the answer's; requests has one of its own
         return _broken_connection(causes, url, progress)
-    if type(error) is OSError:
-        return UsageError(
-            printable(redact(str(error))),  # requests' own: no such CA bundle
-            hint="REQUESTS_CA_BUNDLE, or CURL_CA_BUNDLE, must name a file with certificates.",
-        )
     if any(str(cause).startswith("Missing dependencies for SOCKS") for cause in causes):
         return UsageError(
             "a SOCKS proxy is set, and the package to use it is not installed",
@@ -248,7 +241,8 @@ def broken(error: BaseException, url: PresignedUrl, progress: str) -> UploadErro
             return _another_host(why, url)
         return RefusedError(
             printable(f"the certificate of {url.host} does not verify: {why}"),
-            hint="Name the CA that signed it in REQUESTS_CA_BUNDLE, or look at the clock.",
+            hint="Name the CA that signed it in SSL_CERT_FILE or REQUESTS_CA_BUNDLE, or check the "
+            "clock.",
         )
     if (proxy := caused_by(urllib3.exceptions.ProxyError)) is not None:
         return _broken_proxy(proxy, causes, url)
@@ -316,11 +310,6 @@ def _broken_connection(
         return UnavailableError(
             f"{stalled}: no byte moved in time",
             hint="Try again, wait for longer with --stall-timeout, or use another network.",
-        )
-    if any(mark in str(cause) for cause in causes for mark in _NO_CERTIFICATES):
-        return UsageError(
-            "the CA bundle holds no certificates",
-            hint="REQUESTS_CA_BUNDLE, or CURL_CA_BUNDLE, must name a file with certificates.",
         )
     for cause in causes:
         if (

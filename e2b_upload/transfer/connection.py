@@ -20,22 +20,25 @@ import io
 import math
 import re
 import select
+import socket
 import ssl
 import struct
 import termios
 import time
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from http.client import BadStatusLine, HTTPResponse, parse_headers
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.ssltransport import SSLTransport
 
-if TYPE_CHECKING:
-    import socket
+from e2b_upload.transfer.dial import dial
 
+if TYPE_CHECKING:
+    from requests import PreparedRequest
     from urllib3 import PoolManager
 
     from e2b_upload.transfer.deadline import Deadline
@@ -161,6 +164,29 @@ class _Sending(HTTPConnection):
     def connect(self) -> None:
         self.deadline.call(super().connect, self.close)
         self._nested = _NestedTls(self.sock) if isinstance(self.sock, SSLTransport) else None
+
+    def set_tunnel(self, host: str, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Name the host to a proxy without its zone id, which only this machine can resolve."""
+        super().set_tunnel(host.strip("[]").partition("%")[0], *args, **kwargs)
+
+    def _new_conn(self) -> socket.socket:
+        """Connect as urllib3 does, with its errors, but to all of a host's addresses."""
+        if hasattr(self, "_socks_options"):
+            return super()._new_conn()  # the proxy connects
+        try:
+            return dial(
+                self._dns_host,
+                self.port,
+                timeout=cast("float", self.timeout),
+                socket_options=self.socket_options or (),
+                wait=self.deadline.slice,
+            )
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, str(error)) from error
+        except OSError as error:
+            raise NewConnectionError(self, str(error)) from error
 
     def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         # urllib3 knows "/" or, for a proxy, "http://host/": it would rewrite and log the target.
@@ -341,6 +367,30 @@ class SendingAdapter(HTTPAdapter):
         }
         super().__init__()
 
+    def build_connection_pool_key_attributes(
+        self,
+        request: PreparedRequest,
+        verify: Any,  # noqa: ANN401
+        cert: Any = None,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Return where to connect to, and how TLS verifies it."""
+        where, tls = super().build_connection_pool_key_attributes(request, verify, cert)
+        if "%" in where["host"]:
+            # urllib3 knows an IPv6 address with a zone id (RFC 6874) only by its brackets.
+            where["host"] = f"[{where['host']}]"
+        if where["scheme"] == "https":
+            tls = {"cert_reqs": "CERT_REQUIRED", "ssl_context": self._trusting}
+        return where, tls
+
+    @cached_property
+    def _trusting(self) -> ssl.SSLContext:
+        from e2b_upload.transfer.trust import make_context  # noqa: PLC0415  (http needs none)
+
+        return make_context()
+
+    def cert_verify(self, *_: Any) -> None:  # noqa: ANN401
+        """Leave it to the context: requests would trust certifi as well."""
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Make the pools of direct connections."""
         super().init_poolmanager(*args, **kwargs)
@@ -348,6 +398,8 @@ class SendingAdapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> PoolManager:  # noqa: ANN401
         """Make the pools of connections through a proxy."""
+        if proxy.lower().startswith("https:"):
+            kwargs["proxy_ssl_context"] = self._trusting
         manager: PoolManager = super().proxy_manager_for(proxy, **kwargs)
         self._teach(manager)
         return manager

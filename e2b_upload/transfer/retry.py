@@ -27,7 +27,7 @@ class Patience:
 
     Attributes:
         retries: further attempts after the first.
-        connect_timeout: seconds for one address of a host to take a connection, and as many for
+        connect_timeout: seconds to connect, all of the host's addresses together, and as many for
             TLS.
         stall_timeout: seconds in which a byte must move, the wait for the answer included.
         max_time: seconds for the whole put, all attempts and waits; None for any.

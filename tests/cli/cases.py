@@ -550,10 +550,11 @@ USAGE: Final = [
          "E2B_UPLOAD_IGNORE_FILE: the ignore file f does not exist", "from the working folder",
          env={"E2B_UPLOAD_IGNORE_FILE": "f"}),
     # The way there.
-    Case("REQUESTS_CA_BUNDLE missing", _PUT, 2, "invalid path: no-ca.pem", "REQUESTS_CA_BUNDLE",
-         tls=True, env={"REQUESTS_CA_BUNDLE": "no-ca.pem"}),
-    Case("CURL_CA_BUNDLE missing", _PUT, 2, "invalid path: no-ca.pem", "CURL_CA_BUNDLE", tls=True,
-         env={"CURL_CA_BUNDLE": "no-ca.pem"}),
+    *(
+        Case(f"{name} missing", _PUT, 2, f"no-ca.pem ({name}): No such file", name, tls=True,
+             env={name: "no-ca.pem"})
+        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+    ),
     Case("odd proxy", _HTTPS, 2, "cannot be requested", "HTTPS_PROXY",
          env={"HTTPS_PROXY": f"odd://u:{PASSWORD}@{{refusing}}"}),
     # E2B.

@@ -326,6 +326,19 @@ def test_nobody_there() -> None:
     assert "no connection to 127.0.0.1" in failed.message
 
 
+def test_a_certificate_that_the_system_trusts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    context, authority = tls_context()
+    (tmp_path / "ca.pem").write_bytes(authority)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    with raw_server(says(GOOD), tls=context) as server:
+        asking(server.url).upload_link(TEMPLATE, HASH)
+    assert len(server.requests) == 1
+
+
 def test_a_certificate_that_does_not_verify() -> None:
     context, _ = tls_context()
     with raw_server(says(GOOD), tls=context) as server:

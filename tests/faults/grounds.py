@@ -20,7 +20,7 @@ import trustme
 
 from tests.cli.harness import QUERY
 from tests.support.faultproxy import forward
-from tests.support.rawserver import Script, answer, raw_server, response
+from tests.support.rawserver import Script, answer, dropping_packets, raw_server, response
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -115,16 +115,20 @@ def scripted(
     *,
     query: str = QUERY,
     secure: Secure | None = None,
+    trusting: str = "REQUESTS_CA_BUNDLE",
     env: Mapping[str, str] | None = None,
 ) -> Ground:
-    """Make a server that plays the scripts; `secure` gives its TLS, and whom to trust."""
+    """Make a server that plays the scripts.
+
+    `secure` gives its TLS, and whom to trust, which the variable `trusting` names.
+    """
 
     @contextmanager
     def ground(tools: Tools) -> Iterator[Site]:
         memory, context, given = Memory(), None, dict(env or {})
         if secure:
             context, authority = secure()
-            given["REQUESTS_CA_BUNDLE"] = str(tools.place.write("ca.pem", authority))
+            given[trusting] = str(tools.place.write("ca.pem", authority))
         with raw_server(*scripts(memory), tls=context) as server:
             yield Site(
                 url=f"{server.url}/builds/key?{query}",
@@ -174,6 +178,35 @@ def refusing_at_first(_: Tools) -> Iterator[Site]:
 
         url = f"http://127.0.0.1:{port}/builds/key?{QUERY}"
         yield Site(url=url, stored=lambda: memory.sha256, when_told=when_told)
+
+
+RESOLVED: Final = """
+import os, socket
+socket.getaddrinfo = lambda *_, **__: [
+    (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", int(port)))
+    for port in os.environ["RESOLVED"].split()
+]
+"""
+"""Has every name resolve to this machine, to the ports that the ground says."""
+
+
+def first_address(*, drops: bool = False, alone: bool = False) -> Ground:
+    """Give a host whose first address refuses or drops packets; the second, if any, works."""
+
+    @contextmanager
+    def ground(_: Tools) -> Iterator[Site]:
+        memory = Memory()
+        with _taken() as (taken, port), raw_server(memory.takes()) as server, ExitStack() as stack:
+            if drops:
+                stack.enter_context(dropping_packets(taken))
+            yield Site(
+                url=DEAF,
+                servers=(server,),
+                stored=lambda: memory.sha256,
+                env={"RESOLVED": f"{port}" if alone else f"{port} {server.port}"},
+            )
+
+    return ground
 
 
 @contextmanager

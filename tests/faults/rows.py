@@ -215,6 +215,13 @@ _NETWORK: Final = [
     Row("nobody listens", grounds.refusing, 5, "no connection", 2, "", _TWICE),
     Row("nobody listens, then somebody does", grounds.refusing_at_first, 0, "", 2, "new", _TWICE,
         verified="md5", python=_HALF),
+    Row("the first address drops packets", grounds.first_address(drops=True), 0, "", 1, "new",
+        "--connect-timeout 60 --max-time 20", verified="md5", python=grounds.RESOLVED),
+    Row("the first address refuses", grounds.first_address(), 0, "", 1, "new", _ONCE,
+        verified="md5", python=grounds.RESOLVED),
+    Row("every address drops packets", grounds.first_address(drops=True, alone=True), 5,
+        "no connection in time", 2, "old", f"{_TWICE} --connect-timeout 1",
+        python=grounds.RESOLVED, requests=0),
     Row("reset before the first byte of the body", seaweed(_at(body=0.0), _at()), 0, "", 2, "new",
         _TWICE, verified="md5"),
     Row("reset at 50% of the body", seaweed(_at(body=0.5), _at()), 0, "", 2, "new", _TWICE,
@@ -433,6 +440,9 @@ def _certified(secure: Secure) -> Ground:
     return scripted(_always(answer(200)), secure=secure)
 
 
+_STORE_OF_CAS: Final = scripted(_then_stores(), secure=grounds.trusted, trusting="SSL_CERT_FILE")
+
+
 _WAY: Final = [
     Row("a certificate that expired", _certified(grounds.expired), 6, "expired", 1, "old",
         hint="clock", requests=0),
@@ -446,6 +456,12 @@ _WAY: Final = [
         "does not verify", 1, "old", hint="REQUESTS_CA_BUNDLE", requests=0),
     Row("a self-signed certificate", _certified(grounds.self_signed), 6, "self-signed", 1, "old",
         hint="REQUESTS_CA_BUNDLE", requests=0),
+    Row("a CA in SSL_CERT_FILE", _STORE_OF_CAS, 0, "", 1, "new", verified="md5"),
+    Row("SSL_CERT_FILE that does not exist", _STORE_OF_CAS, 2, "SSL_CERT_FILE", 1, "old",
+        hint="SSL_CERT_FILE", env={"SSL_CERT_FILE": "no.pem"}, requests=0),
+    Row("SSL_CERT_FILE without a certificate", _STORE_OF_CAS, 2, "no certificate", 1, "old",
+        hint="SSL_CERT_FILE", env={"SSL_CERT_FILE": "empty.pem"}, files={"empty.pem": b""},
+        requests=0),
     Row("plain HTTP where https is asked for", grounds.plain_for_https, 6, "no TLS", 1, "old",
         hint="https"),
     Row("TLS that ends in the handshake", grounds.tls_cut, 5, "broke", 2, "old", _TWICE),

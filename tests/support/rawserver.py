@@ -8,7 +8,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import responses
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -234,6 +234,18 @@ def raw_server(
                 connection.abort()
             for play in plays:
                 play.result()
+
+
+@contextmanager
+def dropping_packets(bound: socket.socket) -> Iterator[None]:
+    """Have a socket that has an address ignore who connects: its backlog is full, and stays so."""
+    bound.listen(0)
+    with ExitStack() as waiting:
+        for _ in range(3):
+            client = waiting.enter_context(socket.socket(bound.family))
+            client.setblocking(False)
+            client.connect_ex(bound.getsockname())
+        yield
 
 
 def tls_context() -> tuple[ssl.SSLContext, bytes]:

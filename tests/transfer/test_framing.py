@@ -382,16 +382,6 @@ def test_a_proxy_that_cannot_be_is_an_error_of_usage(
     assert "HTTPS_PROXY" in error.hint
 
 
-def test_a_ca_bundle_that_is_trusted_lets_the_put_through(
-    small: Path, tls: Tls, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        monkeypatch.setenv(variable, str(tls.ca))
-        with raw_server(answer(200), tls=tls.context) as server:
-            assert put(small, server.url + TARGET).http_status == 200
-        monkeypatch.delenv(variable)
-
-
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 def test_a_certificate_of_an_unknown_ca_is_refused_by_the_hosts_name(
     host: str, small: Path, tls: Tls
@@ -415,38 +405,3 @@ def test_a_certificate_for_another_host_is_refused(
         f"the certificate of 127.1:{server.port} does not cover the host 127.1"
     )
     assert "captive portal" in error.hint
-
-
-def test_a_ca_bundle_that_is_not_there_is_an_error_of_usage(
-    small: Path, tls: Tls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    missing = tmp_path / "missing.pem"
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(missing))
-    with raw_server(answer(200), tls=tls.context) as server:
-        error = failure_of(small, server.url + TARGET)
-    assert type(error) is UsageError
-    assert str(missing) in error.message
-    assert "REQUESTS_CA_BUNDLE" in error.hint
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "",
-        "not a certificate\n",
-        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-        "-----BEGIN CERTIFICATE-----\n",
-    ],
-    ids=["empty", "no PEM", "no certificate in it", "half a PEM"],
-)
-def test_a_ca_bundle_that_holds_none_is_named(
-    content: str, small: Path, tls: Tls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bundle = tmp_path / "garbage.pem"
-    bundle.write_text(content)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
-    with raw_server(answer(200), tls=tls.context) as server:
-        error = failure_of(small, server.url + TARGET)
-    assert isinstance(error, (UsageError, RefusedError))
-    assert "CA bundle" in error.hint or "REQUESTS_CA_BUNDLE" in error.hint
-    assert server.requests == []
