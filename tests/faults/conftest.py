@@ -1,22 +1,16 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import pytest
 
 from tests.cli.harness import Place
 from tests.faults.page import PAGE, Observed, with_table
 from tests.faults.rows import ROWS
-from tests.support.nginx import nginx
-from tests.support.servers import MissingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from tests.support.nginx import Nginx
-    from tests.support.seaweed import Seaweed
 
 
 @pytest.fixture
@@ -26,15 +20,6 @@ def place(tmp_path: Path) -> Iterator[Place]:
     yield place
     (tmp_path / "spool").chmod(0o700)
     assert place.left_behind() == []
-
-
-@pytest.fixture(scope="session")
-def before_s3(s3: Seaweed) -> Iterator[Nginx]:
-    try:
-        with nginx(urlsplit(s3.endpoint).port or 0) as server:
-            yield server
-    except MissingError as why:
-        pytest.skip(str(why))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

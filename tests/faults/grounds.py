@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import trustme
 
@@ -90,10 +90,24 @@ class Memory:
         status: int = 200,
         first: bytes = b"",
         damaged: bool = False,
+        etag: bool = True,
+        text: bytes = b"",
+        invites: bool = True,
     ) -> Script:
-        """Store the body and tell its MD5, or that of another one; say something before."""
+        """Make a script that stores the body.
+
+        Args:
+            headers: of the answer, or what makes them of the body.
+            status: of the answer.
+            first: is sent before the body is read.
+            damaged: whether the answer's ETag is the MD5 of another object.
+            etag: whether the answer has one.
+            text: the answer's body.
+            invites: whether a client that expects ``100 Continue`` gets it.
+        """
 
         def script(connection: Connection) -> None:
+            connection.continues = invites
             connection.read_head()
             if first:
                 connection.send(first)
@@ -101,7 +115,19 @@ class Memory:
             self.sha256 = sha256(body)
             md5 = hashlib.md5(b"damaged" if damaged else body, usedforsecurity=False).hexdigest()
             more = headers(body) if callable(headers) else headers or {}
-            connection.send(response(status, b"", {"ETag": f'"{md5}"', **more}))
+            own = {"ETag": f'"{md5}"'} if etag else {}
+            connection.send(response(status, text, {**own, **more}))
+
+        return script
+
+    def takes_part(self, size: int) -> Script:
+        """Make a script that stores so many bytes, answers with success, and reads on."""
+
+        def script(connection: Connection) -> None:
+            connection.read_head()
+            self.sha256 = sha256(connection.read_body(size))
+            connection.send(response(200))
+            connection.read_body(connection._content_length() - size)
 
         return script
 
@@ -117,10 +143,17 @@ def scripted(
     secure: Secure | None = None,
     trusting: str = "REQUESTS_CA_BUNDLE",
     env: Mapping[str, str] | None = None,
+    origin: str = "",
 ) -> Ground:
     """Make a server that plays the scripts.
 
-    `secure` gives its TLS, and whom to trust, which the variable `trusting` names.
+    Args:
+        scripts: makes them.
+        query: of the URL.
+        secure: gives the server's TLS, and the authority to trust.
+        trusting: the variable that names the authority.
+        env: what the environment says; ``{port}`` is the server's.
+        origin: of the URL, if it is not the server's own.
     """
 
     @contextmanager
@@ -131,7 +164,7 @@ def scripted(
             given[trusting] = str(tools.place.write("ca.pem", authority))
         with raw_server(*scripts(memory), tls=context) as server:
             yield Site(
-                url=f"{server.url}/builds/key?{query}",
+                url=f"{origin or server.url}/builds/key?{query}",
                 servers=(server,),
                 stored=lambda: memory.sha256,
                 env={name: value.format(port=server.port) for name, value in given.items()},
@@ -233,25 +266,56 @@ def proxied(script: Script, *, https: bool) -> Ground:
     return ground
 
 
-@contextmanager
-def redirecting_elsewhere(_: Tools) -> Iterator[Site]:
-    """Redirect to another host, which has to see nothing of the caller's headers."""
-    memory = Memory()
+def redirecting(
+    there: str = QUERY,
+    *,
+    query: str = QUERY,
+    kept: tuple[str, ...] = (),
+    dropped: tuple[str, ...] = (),
+) -> Ground:
+    """Redirect to another host, which stores what it gets.
 
-    def first(connection: Connection) -> None:
-        head = connection.read_head()
-        assert b"X-For-The-First: secret" in head
-        connection.read_body()
-        where = f"{second.url.replace('127.0.0.1', 'localhost')}/builds/key?{QUERY}"
-        connection.send(response(307, b"", {"Location": where}))
+    Args:
+        there: the query of the URL on the other host.
+        query: of the first URL.
+        kept: headers that both hosts must see, as ``Name: value``.
+        dropped: headers that only the first host must see.
+    """
 
-    with raw_server(memory.takes()) as second, raw_server(first) as server:
-        yield Site(
-            url=f"{server.url}/builds/key?{QUERY}",
-            servers=(server, second),
-            stored=lambda: memory.sha256,
-        )
-        assert b"X-For-The-First" not in second.requests[0].head
+    @contextmanager
+    def ground(_: Tools) -> Iterator[Site]:
+        memory = Memory()
+
+        def first(connection: Connection) -> None:
+            connection.read_head()
+            connection.read_body()
+            where = f"{second.url.replace('127.0.0.1', 'localhost')}/builds/key?{there}"
+            connection.send(response(307, b"", {"Location": where}))
+
+        with raw_server(memory.takes()) as second, raw_server(first) as server:
+            yield Site(
+                url=f"{server.url}/builds/key?{query}",
+                servers=(server, second),
+                stored=lambda: memory.sha256,
+            )
+            heads = [request.head.decode() for request in (*server.requests, *second.requests)]
+            for header in (*kept, *dropped):
+                assert [header in head for head in heads] == [True, header in kept]
+
+    return ground
+
+
+def unchanged(target: str) -> Ground:
+    """Make a server that has to be asked for exactly this path and query."""
+
+    @contextmanager
+    def ground(_: Tools) -> Iterator[Site]:
+        memory = Memory()
+        with raw_server(memory.takes()) as server:
+            yield Site(url=server.url + target, servers=(server,), stored=lambda: memory.sha256)
+            assert [request.target for request in server.requests] == [target]
+
+    return ground
 
 
 @contextmanager
@@ -313,6 +377,7 @@ def seaweed(
     tampered: bool = False,
     expires: int = 3600,
     late: bool = False,
+    escaped: str = "",
     **signed: str,
 ) -> Ground:
     """Make an object in SeaweedFS, reached by way of faults, in the end of the last one.
@@ -325,6 +390,7 @@ def seaweed(
         tampered: whether the URL is for another key than it was signed for.
         expires: in how many seconds it does.
         late: whether it has expired by now.
+        escaped: what the key begins with in the URL, escaped; its signature covers each byte.
         signed: what is signed beside, as boto3 names it.
     """
 
@@ -335,12 +401,14 @@ def seaweed(
         if through:
             nginx: Nginx = tools.shared("before_s3")
             port = getattr(nginx, through)
-        key = secrets.token_hex(8)
+        key = unquote(escaped) + secrets.token_hex(8)
         if before is not None:
             s3.put(key, before)
         with raw_server(*(fault(port) for fault in faults or (passing,))) as server:
             here = replace(s3, endpoint=server.url, bucket=bucket or s3.bucket)
             url = here.presign_put("another" if tampered else key, 1 if late else expires, **signed)
+            if escaped:
+                url = here.presign_raw_put(key.replace(unquote(escaped), escaped))
             if late:
                 time.sleep(1.1)  # until it expires
             yield Site(
@@ -352,14 +420,17 @@ def seaweed(
     return ground
 
 
-def azure(*faults: Fault, permissions: str = "cw", expires: int = 3600) -> Ground:
+def azure(
+    *faults: Fault, permissions: str = "cw", expires: int = 3600, before: bytes | None = OLD
+) -> Ground:
     """Make a blob in Azurite, reached by way of faults."""
 
     @contextmanager
     def ground(tools: Tools) -> Iterator[Site]:
         store: Azurite = tools.shared("blobs")
         blob = secrets.token_hex(8)
-        store.put(blob, OLD)
+        if before is not None:
+            store.put(blob, before)
 
         def stored() -> str | None:
             data = store.get(blob)

@@ -13,7 +13,7 @@ from signal import SIGHUP, SIGINT, SIGTERM
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from tests.cli.cases import xml
-from tests.cli.harness import LIMITED, QUERY
+from tests.cli.harness import LIMITED, PASSWORD, QUERY, SIGNATURE
 from tests.faults import grounds
 from tests.faults.grounds import (
     azure,
@@ -24,11 +24,12 @@ from tests.faults.grounds import (
     seaweed,
 )
 from tests.support.crc import crc64nvme
-from tests.support.faultproxy import forward
+from tests.support.faultproxy import forward, relay
 from tests.support.rawserver import (
     Connection,
     answer,
     garbage,
+    read_on,
     reset_after,
     response,
     silent,
@@ -81,6 +82,8 @@ class Row:
         verified: what proves the arrival.
         hint: words of what to do next.
         told: words among all that is said.
+        status: of the JSON object of a success.
+        first_body: the most bytes of a body that the first request brings.
         requests: how many come, where redirects are followed: more than attempts.
         random_bytes: how much of the context does not compress.
         zeros: the size of a file that is all hole.
@@ -104,6 +107,8 @@ class Row:
     verified: str | None = None
     hint: str = ""
     told: str = ""
+    status: Literal["uploaded", "present"] = "uploaded"
+    first_body: int | None = None
     requests: int | None = None
     random_bytes: int = 300_000
     zeros: int = 0
@@ -130,6 +135,18 @@ _HALF: Final = "import random\nrandom.random = lambda: 0.5"
 _HURRIED: Final = "import random\nrandom.random = lambda: 0.1"
 _AT_ONCE: Final = "import random\nrandom.random = lambda: 0.0"
 
+_CUSTOMER_KEY: Final = "x-amz-server-side-encryption-customer-key"
+_UNKNOWN: Final = "ticket=1"
+"""The query of a URL that no known store signs."""
+
+
+def _signed(*headers: str) -> str:
+    """Return the query of a URL whose signature covers these headers."""
+    names = "%3B".join(("host", *headers))
+    return f"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-SignedHeaders={names}&{QUERY}"
+
+
+_EXPIRED: Final = f"{_signed()}&X-Amz-Date=20200101T000000Z&X-Amz-Expires=3600"
 _ONCE: Final = "--retries 0"
 _TWICE: Final = "--retries 1"
 _HUGE: Final = 200_000_000
@@ -208,6 +225,32 @@ def _checksum(name: str, digest: Callable[[bytes], bytes]) -> Callable[[Memory],
         return {f"x-amz-checksum-{name}": base64_of(digest(body))}
 
     return lambda store: [store.takes(headers)]
+
+
+def _instead_of_100(
+    status: int, text: bytes = b"", headers: dict[str, str] | None = None
+) -> Script:
+    """Answer on the head alone, and read whatever comes."""
+
+    def script(connection: Connection) -> None:
+        connection.continues = False
+        read_on(status, 0, text, headers)(connection)
+
+    return script
+
+
+def _hangs_up_instead_of_100(connection: Connection) -> None:
+    connection.read_head()
+    connection.reset()
+
+
+def _error_document(code: str) -> Script:
+    return answer(200, xml(code, "The store says so."))
+
+
+def _breaks_off(store: Memory, *, etag: bool = False) -> Script:
+    """Store the body, announce an answer of 100 bytes, and send two."""
+    return store.takes({"Content-Length": "100"}, text=b"OK", etag=etag)
 
 
 _BAD_DIGEST: Final = answer(400, xml("BadDigest", "The Content-MD5 you specified did not match."))
@@ -368,8 +411,28 @@ _REDIRECTS: Final = [
             0, "", 1, "new", verified="md5", requests=2)
         for status in (307, 308)
     ),
-    Row("307, another host: it gets no header of the caller's", grounds.redirecting_elsewhere, 0,
-        "", 1, "new", "-H X-For-The-First:secret", verified="md5", requests=2),
+    Row("307 to another host: storage headers are kept, secrets are not",
+        grounds.redirecting(kept=("x-amz-acl: private", "Content-Type: application/gzip"),
+                            dropped=(f"Authorization: {PASSWORD}",)), 0, "", 1, "new",
+        f"-H x-amz-acl:private -H Content-Type:application/gzip -H Authorization:{PASSWORD}",
+        verified="md5", requests=2),
+    Row("307 to another host: a signed secret header would be lost",
+        grounds.redirecting(query=_signed(_CUSTOMER_KEY)), 6, "stored without it", 1, "old",
+        f"-H {_CUSTOMER_KEY}:{PASSWORD}", hint="Ask for a URL of localhost", requests=1),
+    Row("307 to another host: a secret header that encrypts would be lost", grounds.redirecting(),
+        6, "stored without it", 1, "old", f"-H {_CUSTOMER_KEY}:{PASSWORD}",
+        hint=f"leave {_CUSTOMER_KEY} out", requests=1),
+    Row("307 to another host: the target has expired", grounds.redirecting(_EXPIRED), 6, "expired",
+        1, "old", hint="fresh URL", requests=1),
+    Row("307 to another host: the target takes smaller archives only",
+        grounds.redirecting(query=_UNKNOWN), 6, "too large for http://localhost", 1, "old",
+        hint="--max-size", requests=1,
+        python="from e2b_upload.transfer import presigned\n"
+        "presigned._MAX_BYTES = {'AWS SigV4': 100_000}"),
+    Row("307 to another host: the target lacks permission to write",
+        grounds.redirecting("sv=2021-12-02&sr=b&sp=r&sig=Zm9yZXZlcg%3D%3D"), 6,
+        "no permission to write", 1, "old", "-H x-ms-blob-type:BlockBlob", hint="c or w",
+        requests=1),
     Row("307, from https to http",
         scripted(_always(redirect(307, f"http://127.0.0.1:{{port}}/there?{QUERY}")),
                  secure=grounds.trusted), 6, "not encrypted", 1, "old", hint="endpoint"),
@@ -390,7 +453,7 @@ _RECEIPTS: Final = [
         verified="md5"),
     Row("an ETag of something else, each time",
         scripted(lambda store: [store.takes(damaged=True)]), 5, "something else than the archive",
-        2, "new", hint="Something on the way"),
+        2, "new", hint="--ignore-checksum"),
     Row("an ETag of something else, no retries",
         scripted(lambda store: [store.takes(damaged=True)]), 5, "something else than the archive",
         1, "new", _ONCE),
@@ -406,13 +469,15 @@ _RECEIPTS: Final = [
     Row("400 BadDigest, each time", scripted(_always(_BAD_DIGEST)), 5, "BadDigest", 2, "old"),
     Row("an ETag under a key of KMS, which is no MD5",
         scripted(lambda store: [store.takes(
-            {"x-amz-server-side-encryption": "aws:kms"}, damaged=True)]), 0, "", 1, "new"),
+            {"x-amz-server-side-encryption": "aws:kms"}, damaged=True)]), 0, "", 1, "new",
+        verified="content-md5"),
     Row("an ETag under a key of the caller's, which is no MD5",
         scripted(lambda store: [store.takes(
             {"x-amz-server-side-encryption-customer-algorithm": "AES256"}, damaged=True)]), 0, "",
-        1, "new"),
+        1, "new", verified="content-md5"),
     Row("an ETag of an object in parts, which is no MD5",
-        scripted(lambda store: [store.takes({"ETag": f'"{"0" * 32}-1"'})]), 0, "", 1, "new"),
+        scripted(lambda store: [store.takes({"ETag": f'"{"0" * 32}-1"'})]), 0, "", 1, "new",
+        verified="content-md5"),
     Row("x-goog-hash", scripted(lambda store: [store.takes(
             lambda body: {"ETag": '"CJ2"', "x-goog-hash": "crc32c=AAAAAA==,md5=" + base64_of(
                 hashlib.md5(body, usedforsecurity=False).digest())})]), 0, "", 1, "new",
@@ -426,13 +491,13 @@ _RECEIPTS: Final = [
     Row("x-amz-checksum-crc64nvme, KMS",
         scripted(lambda store: [store.takes(lambda body: {
             "x-amz-server-side-encryption": "aws:kms",
-            "x-amz-checksum-crc64nvme": base64_of(crc64nvme(body))})]), 0, "", 1, "new",
-        verified="crc64nvme"),
+            "x-amz-checksum-crc64nvme": base64_of(crc64nvme(body))}, damaged=True)]), 0, "", 1,
+        "new", verified="crc64nvme"),
     Row("x-amz-checksum-crc32, KMS",
         scripted(lambda store: [store.takes(lambda body: {
             "x-amz-server-side-encryption": "aws:kms",
-            "x-amz-checksum-crc32": base64_of(zlib.crc32(body).to_bytes(4))})]), 0, "", 1, "new",
-        verified="crc32"),
+            "x-amz-checksum-crc32": base64_of(zlib.crc32(body).to_bytes(4))}, damaged=True)]), 0,
+        "", 1, "new", verified="crc32"),
 ]  # fmt: skip
 
 
@@ -526,9 +591,13 @@ _MACHINE: Final = [
 ]  # fmt: skip
 
 _URLS: Final = [
-    Row("expired in 2020", scripted(_always(answer(403)), query=(
-            f"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date=20200101T000000Z&X-Amz-Expires=3600"
-            f"&X-Amz-SignedHeaders=host&{QUERY}")), 6, "expired", 0, "old", hint="fresh URL"),
+    Row("a path and a query that HTTP libraries rewrite: they are sent unchanged",
+        grounds.unchanged(f"/b/%7Eme/a%2fb/%41[1]\\100%?x=[%7e|]&{QUERY}"), 0, "", 1, "new",
+        verified="md5"),
+    Row("signed by SigV2, whose signature covers each escape in the path",
+        seaweed(escaped="%7Eme%2fa%41-"), 0, "", 1, "new", verified="md5"),
+    Row("expired in 2020", scripted(_always(answer(403)), query=_EXPIRED), 6, "expired", 0, "old",
+        hint="fresh URL"),
     Row("expires while a retry is waited for: the store decides",
         expiring(_always(_busy("2"), answer(403, xml("AccessDenied", "Request has expired"))),
                  expires=1), 6,
@@ -593,6 +662,184 @@ _STORES: Final = [
     Row("nginx: 502, no store behind it", seaweed(through="orphan"), 5, "502", 2, "old", _TWICE),
 ]  # fmt: skip
 
+_WAITING: Final = 5_000_000
+"""Bytes of a body that waits for 100 Continue."""
+_LARGE: Final = 30_000_000
+_BUFFERED: Final = 16_000_000
+"""Bytes that may lie between a client and a server."""
+_EARLY: Final = [
+    *(
+        Row(f"200 after 3 MB of 30 MB, each time, and the server reads on{over}",
+            scripted(lambda store: [store.takes_part(3_000_000)], secure=secure), 5,
+            "what it stored is not the archive", 2, "something else", "--compression none",
+            hint="Try again", zeros=_LARGE, first_body=3_000_000 + _BUFFERED)
+        for over, secure in (("", None), (", TLS", grounds.trusted))
+    ),
+    *(
+        Row(f"200 after 3 MB of 12 MB, then after all of them{over}",
+            scripted(lambda store: [store.takes_part(3_000_000), store.takes()], secure=secure), 0,
+            "", 2, "new", verified="md5", random_bytes=MUCH)
+        for over, secure in (("", None), (", TLS", grounds.trusted))
+    ),
+    *(
+        Row(f"413 after 1 MB of 30 MB, and the server reads on{over}",
+            scripted(_always(read_on(413, 1_000_000)), secure=secure), 6, "413", 1, "old",
+            "--compression none", hint="send less", zeros=_LARGE, first_body=1_000_000 + _BUFFERED)
+        for over, secure in (("", None), (", TLS", grounds.trusted))
+    ),
+    *(
+        Row(f"403 instead of 100 Continue: the body is not sent{over}",
+            scripted(_always(_instead_of_100(403, xml("AccessDenied", "no"))), secure=secure), 6,
+            "403 AccessDenied", 1, "old", hint="fresh URL", random_bytes=_WAITING, first_body=0)
+        for over, secure in (("", None), (", TLS", grounds.trusted))
+    ),
+    Row("nginx: 413 instead of 100 Continue: the body is not sent", seaweed(relay, through="small"),
+        6, "413", 1, "old", hint="send less", random_bytes=_WAITING, first_body=0),
+    Row("nginx: 100 Continue", seaweed(relay, through="port"), 0, "", 1, "new", verified="md5",
+        random_bytes=_WAITING),
+    Row("SeaweedFS: 100 Continue", seaweed(relay), 0, "", 1, "new", verified="md5",
+        random_bytes=_WAITING),
+    Row("Azure: 100 Continue", azure(relay), 0, "", 1, "new", _BLOB, verified="md5",
+        random_bytes=_WAITING),
+    Row("200 instead of 100 Continue, each time", scripted(_always(_instead_of_100(200))), 5,
+        "after 0 of", 2, "old", random_bytes=_WAITING, first_body=0),
+    Row("503 instead of 100 Continue, then 200", scripted(_then_stores(_instead_of_100(503))), 0,
+        "", 2, "new", _TWICE, verified="md5", random_bytes=_WAITING, first_body=0),
+    Row("307 instead of 100 Continue: only the target gets the body",
+        scripted(_then_stores(
+            _instead_of_100(307, headers={"Location": f"/there?{QUERY}"}))), 0, "", 1, "new",
+        verified="md5", random_bytes=_WAITING, first_body=0, requests=2),
+    Row("no 100 Continue: the body follows after a second",
+        scripted(lambda store: [store.takes(invites=False)]), 0, "", 1, "new", verified="md5",
+        random_bytes=_WAITING),
+    Row("reset instead of 100 Continue, then 200", scripted(_then_stores(_hangs_up_instead_of_100)),
+        0, "", 2, "new", _TWICE, verified="md5", random_bytes=_WAITING, first_body=0),
+    Row("417, then 200 without Expect", scripted(_then_stores(_instead_of_100(417))), 0, "", 1,
+        "new", _ONCE, verified="md5", random_bytes=_WAITING, first_body=0, requests=2),
+    Row("417, with Expect and without", scripted(_always(_instead_of_100(417))), 6, "417", 1,
+        "old", random_bytes=_WAITING, first_body=0, requests=2),
+]  # fmt: skip
+
+_PAGE: Final = b"<!DOCTYPE html>\n<html><head><title>Log in</title></head></html>\n"
+_AWS: Final = "http://builds.s3.us-east-1.amazonaws.com"
+_SUCCESS: Final = [
+    *(
+        Row(f"200 with the Error document {code}, then a success",
+            scripted(_then_stores(_error_document(code))), 0, "", 2, "new", _TWICE, verified="md5")
+        for code in ("InternalError", "SlowDown", "RequestTimeout")
+    ),
+    *(
+        Row(f"200 with the Error document {code}, each time",
+            scripted(_always(_error_document(code))), status, f"200 {code}", attempts, "old",
+            _TWICE)
+        for code, status, attempts in (
+            ("InternalError", 5, 2), ("SlowDown", 5, 2), ("BadDigest", 5, 2),
+            ("AccessDenied", 6, 1), ("EntityTooLarge", 6, 1), ("Unheard-Of", 6, 1))
+    ),
+    Row("200 with an HTML page instead of a known store's answer", scripted(_always(
+            answer(200, _PAGE))), 6, "with an HTML page", 1, "old", hint="login"),
+    Row("200 with an HTML page, and headers of the store", scripted(lambda store: [store.takes(
+            {"x-amz-request-id": "4442587FB7D0A2F9"}, text=_PAGE, etag=False)]), 0, "", 1, "new",
+        verified="content-md5"),
+    Row("200 with an HTML page from an upload server of unknown kind: a warning",
+        scripted(lambda store: [store.takes(text=_PAGE, etag=False)], query=_UNKNOWN), 0, "", 1,
+        "new", told="with an HTML page"),
+    Row("a success whose answer breaks off, then a whole one",
+        scripted(lambda store: [_breaks_off(store), store.takes()]), 0, "", 2, "new", _TWICE,
+        verified="md5"),
+    Row("a success whose answer breaks off, each time",
+        scripted(lambda store: [_breaks_off(store)]), 5, "may be stored or not", 2, "new", _TWICE),
+    Row("a success whose answer breaks off, with the right ETag",
+        scripted(lambda store: [_breaks_off(store, etag=True)]), 0, "", 1, "new", verified="md5"),
+    Row("no digest in the answer of a store that checks Content-MD5",
+        scripted(lambda store: [store.takes(etag=False)]), 0, "", 1, "new",
+        verified="content-md5"),
+    Row("no digest in the answer of a store of unknown kind",
+        scripted(lambda store: [store.takes(etag=False)], query=_UNKNOWN), 0, "", 1, "new"),
+    *(
+        Row(f"an ETag of something else, with {header}: {value}",
+            scripted(lambda store, header=header, value=value: [  # type: ignore[misc]
+                store.takes({header: value}, damaged=True)]), 0, "", 1, "new",
+            verified="content-md5")
+        for header, value in (
+            ("x-obs-server-side-encryption", "kms"), ("x-oss-server-side-encryption", "KMS"),
+            ("x-cos-server-side-encryption", "cos/kms"), ("x-amz-server-side-encryption", "AES256"))
+    ),
+    Row("AWS: an ETag of something else, with x-amz-server-side-encryption: AES256",
+        scripted(lambda store: [store.takes(
+            {"x-amz-server-side-encryption": "AES256"}, damaged=True)], origin=_AWS,
+            env={"HTTP_PROXY": "http://127.0.0.1:{port}"}), 5, "something else than the archive", 2,
+        "new"),
+    Row("the right ETag, with x-obs-server-side-encryption: kms",
+        scripted(lambda store: [store.takes({"x-obs-server-side-encryption": "kms"})]), 0, "", 1,
+        "new", verified="md5"),
+    Row("an ETag of something else, a known store",
+        scripted(lambda store: [store.takes(damaged=True)]), 0, "", 1, "new", "--ignore-checksum",
+        verified="content-md5"),
+    Row("an ETag of something else, a store of unknown kind",
+        scripted(lambda store: [store.takes(damaged=True)], query=_UNKNOWN), 0, "", 1, "new",
+        "--ignore-checksum"),
+    Row("x-amz-checksum-sha256 of something else, ignored",
+        scripted(_checksum("sha256", lambda body: hashlib.sha256(body + b"!").digest())), 0, "", 1,
+        "new", "--ignore-checksum", verified="content-md5"),
+]  # fmt: skip
+
+_ABSENT: Final = "--if-absent"
+_OWN_CONDITION: Final = "-H If-None-Match:*"
+_EXISTS: Final = xml("PreconditionFailed", "At least one of the preconditions did not hold.")
+_GOOGLE: Final = "X-Goog-Algorithm=GOOG4-RSA-SHA256&X-Goog-SignedHeaders=host"
+_GOOGLE_SIGNATURE: Final = f"X-Goog-Signature={SIGNATURE}"
+_GENERATION: Final = "x-goog-if-generation-match"
+_CONDITIONS: Final = [
+    Row("SeaweedFS: the object exists", seaweed(), 0, "", 1, "old", _ABSENT, status="present"),
+    Row("SeaweedFS: the object does not exist", seaweed(before=None), 0, "", 1, "new", _ABSENT,
+        verified="md5"),
+    Row("Azure: the object exists: 409 BlobAlreadyExists", azure(), 0, "", 1, "old",
+        f"{_ABSENT} {_BLOB}", status="present"),
+    Row("Azure: the object does not exist", azure(before=None), 0, "", 1, "new",
+        f"{_ABSENT} {_BLOB}", verified="md5"),
+    Row("the object exists: 412 instead of 100 Continue, the body is not sent",
+        scripted(_always(_instead_of_100(412, _EXISTS))), 0, "", 1, "old", _ABSENT,
+        status="present", random_bytes=_WAITING, first_body=0),
+    Row("SeaweedFS: the answer to the first attempt is lost",
+        seaweed(_at(answer=0.0), _at(), before=None), 0, "", 2, "new", f"{_ABSENT} {_TWICE}",
+        status="present"),
+    Row("Azure: the answer to the first attempt is lost",
+        azure(_at(answer=0.0), _at(), before=None), 0, "", 2, "new", f"{_ABSENT} {_TWICE} {_BLOB}",
+        status="present"),
+    Row("500 to the first attempt, then 412", scripted(_always(
+            answer(500), answer(412, _EXISTS))), 0, "", 2, "old", f"{_ABSENT} {_TWICE}",
+        status="present"),
+    Row("SeaweedFS: the first attempt stores damaged bytes, the second finds them",
+        seaweed(_at(damage=True, without="content-md5"), _at(), before=None), 5,
+        "something else than the archive", 2, "something else", f"{_ABSENT} {_TWICE}"),
+    Row("200 after 1 MB of 5 MB, then 412", scripted(lambda store: [
+            store.takes_part(1_000_000), answer(412, _EXISTS)]), 5,
+        "what it stored is not the archive", 2, "something else", f"{_ABSENT} {_TWICE}",
+        random_bytes=_WAITING),
+    Row("SeaweedFS: 412 after a lost answer, without --if-absent",
+        seaweed(_at(answer=0.0), _at(), before=None), 6, "412", 2, "new",
+        f"{_OWN_CONDITION} {_TWICE}", hint="probably this archive"),
+    Row("Azure: 409 after a lost answer, without --if-absent",
+        azure(_at(answer=0.0), _at(), before=None), 6, "409 BlobAlreadyExists", 2, "new",
+        f"{_OWN_CONDITION} {_TWICE} {_BLOB}", hint="probably this archive"),
+    Row("SeaweedFS: 412 to the first attempt, without --if-absent", seaweed(), 6, "412", 1, "old",
+        _OWN_CONDITION, hint="condition"),
+    Row("Google: the condition is not signed", scripted(_always(answer(200)),
+            query=f"{_GOOGLE}&{_GOOGLE_SIGNATURE}"), 6, "cannot be used with --if-absent", 0, "old",
+        _ABSENT, hint=f"signed with {_GENERATION}: 0"),
+    Row("Google: the condition is signed, and the object does not exist",
+        scripted(lambda store: [store.takes()],
+                 query=f"{_GOOGLE}%3B{_GENERATION}&{_GOOGLE_SIGNATURE}"), 0, "", 1, "new", _ABSENT,
+        verified="md5"),
+    Row("Google: the condition is signed, and the object exists",
+        scripted(_always(answer(412, _EXISTS)),
+                 query=f"{_GOOGLE}%3B{_GENERATION}&{_GOOGLE_SIGNATURE}"), 0, "", 1, "old", _ABSENT,
+        status="present"),
+    Row("another condition beside --if-absent", scripted(_always(answer(200))), 2,
+        "exclude each other", 0, "old", f"{_ABSENT} -H If-Match:*", hint="Leave if-match out"),
+]  # fmt: skip
+
 
 def _sending(site: Site) -> bool:
     return site.requests > 0
@@ -621,11 +868,14 @@ _SIGNALS: Final = [
 TABLE: Final = {
     "The network": _NETWORK,
     "What the store answers": _ANSWERS,
+    "Answers before the body is sent": _EARLY,
+    "A success that is none": _SUCCESS,
     "Redirects": _REDIRECTS,
     "Whether it arrived whole": _RECEIPTS,
     "Certificates and proxies": _WAY,
     "This machine": _MACHINE,
     "The URL": _URLS,
+    "Only if the object does not exist": _CONDITIONS,
     "Other stores": _STORES,
     "Signals": _SIGNALS,
 }

@@ -42,14 +42,15 @@ def test_a_fault_comes_to_what_the_table_says(
     _furnish(row, place)
     with row.ground(Tools(place=place, shared=request.getfixturevalue)) as site:
         ended = _run(row, site, place)
-        stored = _stored(site, place)
+        stored = _stored(site, place, row)
         requests = site.requests
+        first_body = [server.requests[0].body_bytes for server in site.servers[:1] if requests]
     assert ended.code == row.code, ended.err
     if row.code == 0:
         result = ended.json
-        assert result["status"] == "uploaded"
+        assert result["status"] == row.status
         attempts, verified = result["attempts"], result["verified"]
-        assert result["archive"]["sha256"] == _packed(place)
+        assert result["archive"]["sha256"] == _packed(place, row)
     else:
         error = ended.told(row.code)
         assert row.says in error["message"], ended.err
@@ -63,6 +64,8 @@ def test_a_fault_comes_to_what_the_table_says(
     assert not any(secret in ended.err + ended.out.decode() for secret in SECRETS)
     if site.servers:
         assert requests == (row.attempts if row.requests is None else row.requests)
+    if row.first_body is not None:
+        assert max(first_body) <= row.first_body
     observed = Observed(row.name, ended.code, attempts, verified, stored, row.says)
     assert observed == expected(row), ended.err
     record_property("observed", [*observed])  # plain: it crosses processes
@@ -129,7 +132,7 @@ def _run(row: Row, site: Site, place: Place) -> Ended:
     return Ended(process.returncode, out, "".join(lines))
 
 
-def _stored(site: Site, place: Place) -> str:
+def _stored(site: Site, place: Place, row: Row) -> str:
     if site.stored is None:
         return ""
     stored = site.stored()
@@ -137,11 +140,17 @@ def _stored(site: Site, place: Place) -> str:
         return "nothing"
     if stored == sha256(OLD):
         return "old"
-    return "new" if stored == _packed(place) else "something else"
+    return "new" if stored == _packed(place, row) else "something else"
 
 
-def _packed(place: Place) -> str:
+def _packed(place: Place, row: Row) -> str:
     """Return the digest of what was to be stored."""
-    archive = e2b_upload.pack(place.path / "ctx", place.path / "packed", mtime=0, allow_empty=True)
+    archive = e2b_upload.pack(
+        place.path / "ctx",
+        place.path / "packed",
+        mtime=0,
+        compression="none" if "--compression none" in row.options else "default",
+        allow_empty=True,
+    )
     assert archive.sha256
     return archive.sha256

@@ -58,6 +58,12 @@ def test_another_key_than_the_signed_one_is_refused(s3: Seaweed) -> None:
     assert not s3.exists("other")
 
 
+def test_the_older_signature_covers_each_escape(s3: Seaweed) -> None:
+    url = s3.presign_raw_put("%7Eescaped")
+    _assert_refused(_put(url, b"rewritten"), "SignatureDoesNotMatch")  # requests sends ~
+    assert not s3.exists("~escaped")
+
+
 def _put(url: str, data: bytes, headers: dict[str, str] | None = None) -> requests.Response:
     with requests.Session() as session:
         session.trust_env = False  # neither proxies nor ~/.netrc

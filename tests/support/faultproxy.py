@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,42 @@ def forward(
             then(connection)
 
     return script
+
+
+def relay(port: int) -> Script:
+    """Hand all bytes on as they come, in both directions: only the store sends 100 Continue."""
+
+    def script(connection: Connection) -> None:
+        connection.continues = False
+        head = connection.read_head()
+        length = re.search(rb"(?im)^content-length: *(\d+)", head)
+        left = int(length[1]) if length else 0
+        with (
+            socket.create_connection((LOOPBACK, port), _STORE_TIMEOUT) as store,
+            ThreadPoolExecutor(1) as back,
+        ):
+            back.submit(_hand_back, store, connection)
+            try:
+                store.sendall(head)
+                while left:
+                    piece = connection.read_body(min(left, _PIECE_BYTES))
+                    left -= len(piece)
+                    store.sendall(piece)
+                connection.read_body(1)  # until one of the two closes
+            except ConnectionError:
+                pass
+            finally:
+                with suppress(OSError):
+                    store.shutdown(socket.SHUT_RDWR)
+
+    return script
+
+
+def _hand_back(store: socket.socket, connection: Connection) -> None:
+    with suppress(OSError):
+        while piece := store.recv(_PIECE_BYTES):
+            connection.send(piece)
+    connection.abort()
 
 
 def _read_all(store: socket.socket) -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import hmac
 import json
 import secrets
 import socket
@@ -16,6 +18,7 @@ from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from tests.support.servers import dying_with_parent
 
@@ -72,6 +75,14 @@ class Seaweed:
             "put_object", Params=self._at(key) | params, ExpiresIn=expires
         )
         return url
+
+    def presign_raw_put(self, key: str, expires: int = 3600) -> str:
+        """Sign a PUT as SigV2 does: the signature covers the key exactly as it is escaped."""
+        path, end = f"/{self.bucket}/{key}", int(time.time()) + expires
+        text = f"PUT\n\n\n{end}\n{path}".encode()
+        mac = base64.b64encode(hmac.digest(self.secret_key.encode(), text, "sha1")).decode()
+        query = urlencode({"AWSAccessKeyId": _ACCESS_KEY, "Expires": end, "Signature": mac})
+        return f"{self.endpoint}{path}?{query}"
 
     def environment(self) -> dict[str, str]:
         """Return what makes AWS' own libraries talk to this server."""
