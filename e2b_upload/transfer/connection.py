@@ -209,13 +209,16 @@ class _Sending(HTTPConnection):
         stall = None  # most pieces are sent without a wait, and 4,000 make a gigabyte
         try:
             while rest:
+                self.deadline.left(math.inf)
                 if self._read_early() >= 200:  # noqa: PLR2004
                     raise BrokenPipeError(errno.EPIPE, "the peer answered")
                 try:
                     rest = rest[wire.send(rest) :]
-                except _NOT_READY:
+                except _NOT_READY as error:
                     stall = stall or self._stall()
-                    stall.wait(select.POLLIN | select.POLLOUT)
+                    # TLS may have to read before it can write.
+                    reads = isinstance(error, ssl.SSLWantReadError)
+                    stall.wait(select.POLLIN if reads else select.POLLIN | select.POLLOUT)
         except _GONE as error:
             # urllib3 reads the answer after a broken pipe, and only then.
             raise BrokenPipeError(errno.EPIPE, "the peer stopped reading") from error

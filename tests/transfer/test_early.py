@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from e2b_upload import Archive, RefusedError, UnavailableError, put
+from e2b_upload.events import Event, Progress
 from e2b_upload.transfer.connection import CONTINUE_SECONDS
 from e2b_upload.transfer.put import EXPECT_BYTES
 from tests.support.rawserver import Connection, Script, answer, raw_server, read_on, response
@@ -216,6 +217,22 @@ def test_a_server_that_hangs_up_instead_of_100(
         error = failure_of(archive(EXPECT_BYTES), server.url + TARGET)
     assert (type(error), error.http_status) == (UnavailableError, None)
     assert f"after 0 of {EXPECT_BYTES} bytes" in error.message
+
+
+def test_max_time_ends_an_upload_that_never_waits(
+    way: Travel, archive: Callable[[int], Archive]
+) -> None:
+    """The server takes each piece at once."""
+
+    def slowly(event: Event) -> None:
+        if isinstance(event, Progress):
+            time.sleep(0.05)
+
+    start = time.monotonic()
+    with way(answer(200)) as (url, _):
+        error = failure_of(archive(SIZE), url + TARGET, max_time=1, on_event=slowly)
+    assert "was not done in 1 seconds" in error.message
+    assert time.monotonic() - start < 4
 
 
 def test_a_wait_for_100_has_an_end(archive: Callable[[int], Archive]) -> None:
