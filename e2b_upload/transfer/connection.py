@@ -251,7 +251,7 @@ class _Sending(HTTPConnection):
             return 999
         self._early += data or b""
         if statuses := _STATUS.findall(self._early):
-            return int(statuses[-1])
+            return next((int(s) for s in statuses if s >= b"200"), int(statuses[-1]))
         return 0 if len(self._early) <= _STATUS_BYTES else 999  # less may become a status line
 
     def _await_continue(self) -> None:

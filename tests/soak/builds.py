@@ -23,21 +23,26 @@ from e2b_upload.archive.deflate import Compression
 from e2b_upload.events import Event, Progress, Retrying
 from tests.cli.harness import AT_ANY_MOMENT, PATIENCE, Ended, Place, until
 from tests.soak.faults import (
+    BUFFERED,
     FAULTS,
     HELD,
+    PASSING_5XX,
     PUT_OFF,
     STALL_TIMEOUT,
+    Condition,
     Fault,
     Outcome,
     Site,
     outcome,
 )
 from tests.soak.stores import DIALECTS, Store
-from tests.support.rawserver import raw_server
+from tests.support.rawserver import early, raw_server
 from tests.transfer.common import leaked
 
 Client: TypeAlias = Literal["library", "async", "process"]
 Where: TypeAlias = Literal["memory", "seaweed"]
+Expect: TypeAlias = Literal["100", "silence", "417"]
+"""How the server answers `Expect: 100-continue`."""
 Moment: TypeAlias = Literal["spooling", "sending", "waiting"]
 Trouble: TypeAlias = Literal[
     "none",
@@ -58,7 +63,7 @@ TROUBLES: Final[dict[Client, Sequence[Trouble]]] = {
     "process": ("spool full", "time is up", "stopped", "stopped", "stopped"),
 }
 SIGNALS: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-CONTEXTS: Final = ("small", "many", "big")
+CONTEXTS: Final = ("small", "many", "big", "huge")
 STOPPED: Final = 130
 """For want of an exit code: what a build through the library comes to that was cancelled."""
 RAISED: Final = -1
@@ -67,6 +72,18 @@ MAX_TIME: Final = 0.6
 
 # Blocks of 512 bytes or of 1024, as the shell likes: less than the context `big` takes.
 _LIMITED: Final = 'ulimit -f 2000; exec "$0" "$@"'
+
+
+EACH_5XX: Final = 5
+"""Every so many builds, one meets a 5xx first: the next one each time, so that all come up."""
+IF_NONE_MATCH: Final = {"If-None-Match": "*"}
+_PROBABLY: Final = "probably this archive"
+# What a failure may not say while the store holds an object.
+_DENIED: Final = re.compile(
+    r"(not|never|nothing)( (is|was|were|been|has been))? (stored|uploaded|there)"
+    r"|missing|does not exist|no such|no object",
+    re.IGNORECASE,
+)
 
 
 class WatcherError(Exception):
@@ -85,6 +102,8 @@ class Plan:
     compression: Compression
     threads: int
     retries: int
+    condition: Condition
+    expect: Expect
     keep: bool
     faults: tuple[tuple[str, float], ...]
     trouble: Trouble
@@ -113,7 +132,9 @@ class Plan:
     @property
     def outcome(self) -> Outcome:
         """What the faults lead to, where nothing else comes in between."""
-        return outcome([FAULTS[name] for name, _ in self.faults], self.retries)
+        met = [FAULTS[name] for name, _ in self.faults]
+        expected = outcome(met, self.retries, self.condition)
+        return expected._replace(connections=expected.connections + (self.expect == "417"))
 
     @property
     def codes(self) -> set[int]:
@@ -140,34 +161,65 @@ def plan(seed: int, number: int, *, seaweed: bool = True) -> Plan:
     dialect = "s3" if store == "seaweed" else chance.choice([*DIALECTS])
     trouble = chance.choice(TROUBLES[client]) if chance.random() < 0.3 else "none"
     retries = chance.randint(1, 3)
-    proves = DIALECTS[dialect].verified is not None
-    possible = [
-        name for name, fault in FAULTS.items() if name != "none" and proves >= fault.needs_proof
-    ]
+    condition: Condition = "none"
+    if DIALECTS[dialect].exists and chance.random() < 0.3:
+        condition = chance.choice(("if_absent", "if_absent", "header"))
+    possible = _possible(store, dialect, condition)
     # One too many now and then, so that the retries run out.
     count = min(chance.choice((0, 1, 1, 1, 1, 2, 2, 3)), retries + 1)
     moments: tuple[Moment, ...] = ("sending", "waiting")
     if client == "process" and trouble == "stopped":
         moments = get_args(Moment)
     compression = chance.choice(get_args(Compression))
+    faults = [(name, chance.random()) for name in _one_after_another(chance, possible, count)]
+    if faults and condition != "none" and chance.random() < 0.5:
+        meets = [name for name in possible if FAULTS[name].lets_meet]
+        faults[0] = (chance.choice(meets), chance.random())
+    # The large one only from memory: SeaweedFS may take longer for it than the stall timeout.
+    context = chance.choices(CONTEXTS, weights=(6, 6, 6, store == "memory"))[0]
+    turn, rest = divmod(number, EACH_5XX)
+    if rest == 0:
+        trouble = "none"
+        faults[:1] = [("5xx", (turn % len(PASSING_5XX) + 0.5) / len(PASSING_5XX))]
+    if trouble == "spool full":
+        context = "big"
+    elif any(FAULTS[name].needs_bytes for name, _ in faults):
+        context = "huge"
     return Plan(
         number=number,
         client=client,
         store=store,
         dialect=dialect,
-        context="big" if trouble == "spool full" else chance.choice(CONTEXTS),
+        context=context,
         compression=compression,
         threads=chance.randint(1, 3),
         retries=retries,
+        condition=condition,
+        expect=chance.choice(get_args(Expect)) if context == "huge" else "100",
         keep=chance.random() < 0.2 and trouble != "output full",
-        faults=tuple(
-            (name, chance.random()) for name in _one_after_another(chance, possible, count)
-        ),
+        faults=tuple(faults),
         trouble=trouble,
         moment=chance.choice(moments),
         signal=chance.choice(SIGNALS),
         at=chance.random(),
     )
+
+
+def _possible(store: Where, dialect: str, condition: Condition) -> list[str]:
+    """Return the faults that a client can notice.
+
+    With `if_absent`, a 412 means success: it may only come from the store itself.
+    """
+    kind = DIALECTS[dialect]
+    return [
+        name
+        for name, fault in FAULTS.items()
+        if name != "none"
+        and (kind.known or not fault.needs_known)
+        and (kind.told or not fault.needs_digest)
+        and (store == "memory" or not fault.needs_bytes)
+        and not (condition == "if_absent" and fault.effect == "exists")
+    ]
 
 
 def _one_after_another(chance: random.Random, possible: Sequence[str], count: int) -> Iterator[str]:
@@ -186,6 +238,7 @@ def make_contexts(folder: Path) -> None:
         **{f"many/{n % 7}/{n}": b"%d\n" % n * n for n in range(300)},
         "big/random": chance.randbytes(3 << 20),
         "big/zeros": bytes(1 << 20),
+        "huge/random": chance.randbytes(BUFFERED + (1 << 20)),
         "small/.dockerignore": b"*.log\n",
         "small/left out.log": b"x",
     }
@@ -202,8 +255,10 @@ class Came:
     code: int
     attempts: int | None = None
     verified: str | None = None
+    present: bool = False
     sha256: str | None = None
     words: str = ""
+    message: str = ""
     wrong: list[str] = field(default_factory=list)
     connections: int = 0
 
@@ -256,7 +311,14 @@ class _Run:
         self._builds = builds
         self._kept = place.path / "kept"
         self._reached = threading.Event()
-        self._site = Site(builds.store(plan), DIALECTS[plan.dialect], reached=self._reached.set)
+        self._site = Site(
+            *(builds.store(plan), DIALECTS[plan.dialect]),
+            silent=plan.expect == "silence",
+            reached=self._reached.set,
+        )
+        self._headers = dict(self._site.dialect.headers)
+        if plan.condition == "header":
+            self._headers |= IF_NONE_MATCH
         self._context = builds.context(plan)
         self._events: list[str] = []
         if plan.trouble == "file changes":
@@ -274,6 +336,8 @@ class _Run:
         else:
             faults.append((FAULTS["none"], 0.0))
         scripts = [site.count(s) for fault, where in faults for s in fault.make(site, where)]
+        if plan.expect == "417":
+            scripts.insert(0, site.count(early(417)))
         with raw_server(*scripts) as server:
             url = self._builds.store(plan).presign(server.url, self._builds.key(plan), site.dialect)
             site.secret = re.split("[=&]", url)[-1]
@@ -291,14 +355,8 @@ class _Run:
         elif came.code == 0 and came.attempts != plan.outcome.attempts:
             yield f"it tells of {came.attempts} attempts, not of {plan.outcome.attempts}"
         stored = self._builds.store(plan).sha256(self._builds.key(plan))
-        if came.code == 0:
-            if came.sha256 is None or stored != came.sha256:
-                yield f"success, but {stored} is stored, and the archive is {came.sha256}"
-            if came.verified != self._site.dialect.verified:
-                yield f"verified by {came.verified}, not by {self._site.dialect.verified}"
-            changed = plan.trouble == "file changes"
-            if not changed and not self._builds.same(plan, came.sha256 or ""):
-                yield "the archive is not that of the same files before"
+        judged = self._judged_success if came.code == 0 else self._judged_failure
+        yield from judged(came, stored)
         if left := self._place.left_behind():
             yield f"it left {left} behind"
         if left := [name for name in os.listdir(self._place.path) if name.startswith(".")]:
@@ -307,6 +365,26 @@ class _Run:
             yield from self._judged_kept(came)
         if leaked(self._site.secret, "\n".join([came.words, *self._events])):
             yield f"the URL's secret shows: {came.words}"
+
+    def _judged_success(self, came: Came, stored: str | None) -> Iterator[str]:
+        plan = self._plan
+        if came.sha256 is None or stored != came.sha256:
+            yield f"success, but {stored} is stored, and the archive is {came.sha256}"
+        if came.present is not plan.outcome.present:
+            yield f"present is {came.present}, not {plan.outcome.present}"
+        verified = None if came.present else self._site.dialect.verified
+        if came.verified != verified:
+            yield f"verified by {came.verified}, not by {verified}"
+        changed = plan.trouble == "file changes"
+        if not changed and not self._builds.same(plan, came.sha256 or ""):
+            yield "the archive is not that of the same files before"
+
+    def _judged_failure(self, came: Came, stored: str | None) -> Iterator[str]:
+        if stored and (denied := _DENIED.search(came.message)):
+            yield f"an object is stored, and the failure says '{denied[0]}': {came.message}"
+        probably = self._plan.outcome.probably
+        if came.code == 6 and probably is not None and (_PROBABLY in came.message) != probably:
+            yield f"'{_PROBABLY}' should be {probably}: {came.message}"
 
     def _judged_kept(self, came: Came) -> Iterator[str]:
         """Look at the file of -o: it is there as soon as it is whole, whatever the upload did."""
@@ -327,8 +405,9 @@ class _Run:
     def _library(self, url: str) -> Came:
         plan = self._plan
         options: dict[str, Any] = {
-            "headers": dict(self._site.dialect.headers),
+            "headers": self._headers,
             "retries": plan.retries,
+            "if_absent": plan.condition == "if_absent",
             "stall_timeout": STALL_TIMEOUT,
             "compression": plan.compression,
             "threads": plan.threads,
@@ -350,7 +429,8 @@ class _Run:
                 receipt = e2b_upload.build(self._context, url, **options)
         except e2b_upload.UploadError as error:
             words = [*traceback.format_exception(error), error.hint, error.code, error.request_id]
-            return Came(error.exit_code, words="\n".join(filter(None, words)))
+            message = f"{error.message}\n{error.hint}"
+            return Came(error.exit_code, words="\n".join(filter(None, words)), message=message)
         except WatcherError:
             return Came(RAISED)
         except asyncio.CancelledError:
@@ -358,7 +438,9 @@ class _Run:
         except Exception:  # noqa: BLE001  (that there is another one is what is looked for)
             return Came(1, words=traceback.format_exc())
         return Came(
-            0, receipt.attempts, receipt.verified, receipt.archive.sha256, words=repr(receipt)
+            *(0, receipt.attempts, receipt.verified, receipt.status == "present"),
+            receipt.archive.sha256,
+            words=repr(receipt),
         )
 
     async def _asynchronous(self, url: str, options: dict[str, Any]) -> e2b_upload.Receipt:
@@ -389,7 +471,9 @@ class _Run:
         args += ["--retries", str(plan.retries), "--stall-timeout", str(STALL_TIMEOUT)]
         args += ["--compression", plan.compression, "--threads", str(plan.threads)]
         args += ["--spool-dir", "spool"]
-        for name, value in self._site.dialect.headers.items():
+        if plan.condition == "if_absent":
+            args += ["--if-absent"]
+        for name, value in self._headers.items():
             args += ["-H", f"{name}: {value}"]
         if plan.keep:
             args += ["-o", str(self._kept)]
@@ -410,9 +494,11 @@ class _Run:
         if ended.code == 0:
             archive = told["archive"]
             came.attempts, came.verified = told["attempts"], told["verified"]
-            came.sha256 = archive["sha256"]
-        elif told["error"]["exit_code"] != ended.code:
-            came.wrong.append(f"it ended with {ended.code} and says {text}")
+            came.sha256, came.present = archive["sha256"], told["status"] == "present"
+        else:
+            came.message = f"{told['error']['message']}\n{told['error']['hint']}"
+            if told["error"]["exit_code"] != ended.code:
+                came.wrong.append(f"it ended with {ended.code} and says {text}")
         return came
 
     def _stopped(self, url: str, args: Sequence[str]) -> Ended:

@@ -75,7 +75,8 @@ class Result:
 
     def table(self) -> Iterator[str]:
         """Yield a line for each fault: a build stands in those of all that it met."""
-        heads = ["builds", "succeeded", *map(str, _CODES[:-1]), "raised", "other", "requests"]
+        heads = ["builds", "succeeded", "present", *map(str, _CODES[:-1])]
+        heads += ["raised", "other", "requests"]
         yield f"{'fault':30}" + "".join(f"{head:>10}" for head in heads)
         rows: dict[str, list[Came]] = {}
         for planned, came in self.came:
@@ -85,7 +86,8 @@ class Result:
             codes = Counter(came.code for came in rows[name])
             other = codes.total() - codes[0] - sum(codes[code] for code in _CODES)
             requests = sum(came.connections for came in rows[name])
-            numbers = [len(rows[name]), codes[0], *(codes[code] for code in _CODES)]
+            present = sum(came.present for came in rows[name])
+            numbers = [len(rows[name]), codes[0], present, *(codes[code] for code in _CODES)]
             yield f"{name:30}" + "".join(f"{n or '':>10}" for n in [*numbers, other, requests])
 
 
@@ -123,7 +125,13 @@ def _warm_up(builds: Builds, plans: Sequence[Plan]) -> None:
     """Let everything be imported, and what is made once be made."""
     for planned in {p.store: p for p in plans}.values():
         peaceful = replace(
-            planned, number=-1, client="async", faults=(), trouble="none", context="small"
+            planned,
+            number=-1,
+            client="async",
+            faults=(),
+            trouble="none",
+            context="small",
+            expect="100",
         )
         builds.run(peaceful)
 

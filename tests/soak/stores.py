@@ -16,7 +16,7 @@ from tests.support.seaweed import _ACCESS_KEY, Seaweed
 
 _SECRET: Final = "5f3a19c0e7b84d62aa905f3a19c0e7b84d62aa90"
 
-_HOP_BY_HOP: Final = {"connection", "content-length", "date", "transfer-encoding"}
+_HOP_BY_HOP: Final = {"connection", "content-length", "date", "expect", "transfer-encoding"}
 
 
 class Reply(NamedTuple):
@@ -39,19 +39,29 @@ def refusal(
 
 
 class Dialect(NamedTuple):
-    """How a kind of store signs, and what it tells of the stored bytes.
+    """How a kind of store signs, and what its answers say about the stored bytes.
 
     Attributes:
         query: of its presigned URLs.
-        proof: headers that tell a body's digest.
-        verified: which check they allow.
+        proof: returns the headers of an answer that stored a body.
+        told: the digest in those headers, or None if they have none.
+        known: False if a client cannot tell from the URL which store it is.
         headers: what the caller must send.
+        exists: the answer to a PUT with `If-None-Match: *` if the object exists; None if the store
+            takes that condition only signed.
     """
 
     query: str
     proof: Callable[[bytes], dict[str, str]]
-    verified: str | None
+    told: str | None
+    known: bool = True
     headers: Mapping[str, str] = {}
+    exists: Reply | None = Reply(412, {})
+
+    @property
+    def verified(self) -> str | None:
+        """The receipt's `verified`: a known store has at least checked Content-MD5."""
+        return self.told or ("content-md5" if self.known else None)
 
 
 def _base64(digest: bytes) -> str:
@@ -112,9 +122,13 @@ def _dialects() -> dict[str, Dialect]:
         "s3, sha256": Dialect(amz, _sha256, "sha256"),
         "s3, sha1": Dialect(amz, _sha1, "sha1"),
         "s3, crc32": Dialect(amz, _crc32, "crc32"),
-        "gcs": Dialect(goog, _goog, "md5"),
-        "azure": Dialect(sas, _azure, "md5", {"x-ms-blob-type": "BlockBlob"}),
-        "token": Dialect(f"token={_SECRET}", _nothing, None),
+        "gcs": Dialect(goog, _goog, "md5", exists=None),
+        "azure": Dialect(
+            *(sas, _azure, "md5"),
+            headers={"x-ms-blob-type": "BlockBlob"},
+            exists=refusal(409, "BlobAlreadyExists", {"x-ms-error-code": "BlobAlreadyExists"}),
+        ),
+        "token": Dialect(f"token={_SECRET}", _nothing, None, known=False),
     }
 
 
@@ -135,7 +149,7 @@ class Store(Protocol):
 
 
 class MemoryStore:
-    """Keeps what a body hashes to, refuses what is not what its Content-MD5 says."""
+    """Keeps digests of bodies. It checks `If-None-Match` before Content-MD5, as SeaweedFS does."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -146,9 +160,12 @@ class MemoryStore:
         missing = dialect.headers.keys() - headers.keys()
         if request.method != "PUT" or len(body) != int(headers["content-length"]) or missing:
             return refusal(400, "InvalidRequest")
+        key = request.target.partition("?")[0]
+        if dialect.exists and headers.get("if-none-match") == "*" and self.sha256(key[1:]):
+            return dialect.exists
         if headers.get("content-md5", _base64(_md5(body))) != _base64(_md5(body)):
             return refusal(400, "BadDigest")
-        self.keep(request.target.partition("?")[0], body)
+        self.keep(key, body)
         return Reply(200, dialect.proof(body))
 
     def keep(self, key: str, body: bytes) -> None:

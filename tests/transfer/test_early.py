@@ -69,6 +69,22 @@ def test_an_answer_instead_of_100_costs_no_body(
     assert server.requests[-1].body_bytes == 0
 
 
+@pytest.mark.parametrize("status", [200, 403])
+def test_a_100_after_the_final_answer_is_not_for_the_body(
+    status: int, way: Travel, archive: Callable[[int], Archive]
+) -> None:
+    def both(connection: Connection) -> None:
+        connection.continues = False
+        connection.read_head()
+        connection.send(response(status) + CONTINUE)
+        connection.read_body()
+
+    with way(both) as (url, server):
+        error = failure_of(archive(SIZE), url + TARGET)
+    assert error.http_status == status
+    assert server.requests[-1].body_bytes == 0
+
+
 def test_a_refusal_stops_the_body_although_the_server_reads_on(
     way: Travel, archive: Callable[[int], Archive]
 ) -> None:
