@@ -268,7 +268,8 @@ class Putting:
         """Return the result of a 2xx, unless it does not mean that the archive is stored."""
         status = answer.http_status
         if is_error_document(answer):
-            raise failure(answer, url)
+            # A code that breaks off names another error, or none.
+            raise _broken_off(answer, url) if answer.is_cut else failure(answer, url)
         page = is_page(answer)
         if page and terms.dialect is not None:
             raise RefusedError(
@@ -301,12 +302,7 @@ class Putting:
             if proof := verify(claims, self._source.digest_of, url.host):
                 return proof
         if answer.is_cut:  # the rest may be an error document
-            raise UnavailableError(
-                f"{url.host} answered {answer.http_status}, and broke off within its answer: "
-                "the archive may be stored or not",
-                hint="Try again.",
-                http_status=answer.http_status,
-            )
+            raise _broken_off(answer, url)
         return "content-md5" if terms.checks_md5 and "content-md5" in sent else None
 
     def _refused(self, answer: Answer, url: PresignedUrl) -> Sent:
@@ -314,6 +310,11 @@ class Putting:
         error = failure(answer, url)
         exists = answer.http_status == PRECONDITION_FAILED or error.code == "BlobAlreadyExists"
         if exists and self._damaged:
+            if self._sent_whole:
+                self._damaged.hint = (
+                    "The object exists now. It is either damaged, or this archive from an attempt "
+                    "whose answer was lost: compare its MD5 or size with the archive's."
+                )
             raise self._damaged
         if exists and self._if_absent:
             return Sent(url, answer.http_status, self._attempts.count, None, 0.0, present=True)
@@ -334,3 +335,12 @@ class Putting:
             self._on_event(event)
         except BaseException as error:  # noqa: BLE001
             raise Carried(error) from None
+
+
+def _broken_off(answer: Answer, url: PresignedUrl) -> UnavailableError:
+    return UnavailableError(
+        f"{url.host} answered {answer.http_status}, and broke off within its answer: "
+        "the archive may be stored or not",
+        hint="Try again.",
+        http_status=answer.http_status,
+    )

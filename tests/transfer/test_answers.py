@@ -810,7 +810,7 @@ def test_a_stall_amid_the_body(serve: Serve, huge: Archive) -> None:
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("hold", [True, False])
-@pytest.mark.parametrize("body", [b"", b"<?xml version='1.0'?>\n"])
+@pytest.mark.parametrize("body", [b"", b"<?xml version='1.0'?>\n", b"<Error><Code>Internal"])
 def test_half_the_body_of_a_success_is_none(
     body: bytes, serve: Serve, small: Path, *, hold: bool
 ) -> None:

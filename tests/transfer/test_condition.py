@@ -134,6 +134,20 @@ def test_an_object_that_an_attempt_damaged_is_not_present(
     assert len(server.requests) == 2
 
 
+def test_nor_is_one_called_damaged_that_a_later_attempt_may_have_stored(
+    archive: Callable[[int], Archive],
+) -> None:
+    def lost(connection: Connection) -> None:
+        connection.read_head()
+        connection.read_body()
+        connection.close()
+
+    with raw_server(read_on(200, KIB), lost, EXISTS) as server:
+        error = failure_of(archive(EXPECT_BYTES), server.url + TARGET, if_absent=True, retries=4)
+    assert error.exit_code == 5
+    assert "either damaged, or this archive" in error.hint
+
+
 @pytest.mark.parametrize("status", [409, 412])
 @pytest.mark.parametrize("first", [answer(500), answer(503), "lost"])
 def test_without_the_option_the_object_is_probably_the_archive(
