@@ -198,10 +198,9 @@ class Putting:
         redirects = 0
         while True:
             terms = read_terms(url)
-            headers = self._checked(url, terms, headers)
-            answer, sent_headers = self._request(url, terms, headers)
+            answer, sent = self._request(url, terms, self._checked(url, terms, headers))
             if answer.http_status in SUCCESS:
-                return self._accepted(answer, url, terms, sent_headers)
+                return self._accepted(answer, url, terms, sent)
             if answer.http_status not in FOLLOWED or not answer.headers.get("location"):
                 return self._refused(answer, url)
             if redirects == MAX_REDIRECTS:

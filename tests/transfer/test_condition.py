@@ -179,6 +179,15 @@ def test_not_where_no_attempt_sent_it_all(status: int, archive: Callable[[int], 
     assert not any("probably" in error.hint for error in errors)
 
 
+def test_a_redirect_to_another_kind_of_store_gets_its_own_condition(small: Path) -> None:
+    with (
+        raw_server(EXISTS) as there,
+        raw_server(answer(307, b"", {"Location": there.url + GCS_SIGNED})) as here,
+    ):
+        assert put(small, here.url + TARGET, if_absent=True).status == "present"
+    assert conditions(there.requests[0]) == [GENERATION]
+
+
 def test_a_redirect_keeps_the_condition(small: Path) -> None:
     with raw_server(EXISTS) as there:
         away = answer(307, b"", {"Location": there.url.replace("127.0.0.1", "localhost") + TARGET})
