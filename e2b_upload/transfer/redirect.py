@@ -44,7 +44,7 @@ def redirect_target(answer: Answer, url: PresignedUrl) -> PresignedUrl:
 
 
 def _resolved(url: PresignedUrl, location: str) -> str:
-    """Return a whole URL, with path and query as they are: urljoin would write them anew."""
+    """Return a whole URL with path and query as they are; urljoin rewrites them."""
     if "://" in location.partition("?")[0]:
         return location
     if location.startswith("/") and not location.startswith("//"):
