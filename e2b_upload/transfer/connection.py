@@ -154,6 +154,7 @@ class _Sending(HTTPConnection):
     target: str
     _early = b""  # of the answer, read while the request was sent
     _nested: _NestedTls | None = None
+    _arrivals: select.poll | None = None  # set once TLS, if any, has begun
     _expects = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
@@ -164,6 +165,8 @@ class _Sending(HTTPConnection):
     def connect(self) -> None:
         self.deadline.call(super().connect, self.close)
         self._nested = _NestedTls(self.sock) if isinstance(self.sock, SSLTransport) else None
+        self._arrivals = select.poll()
+        self._arrivals.register(self.sock.fileno(), select.POLLIN)
 
     def set_tunnel(self, host: str, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Name the host to a proxy without its zone id, which only this machine can resolve."""
@@ -243,16 +246,22 @@ class _Sending(HTTPConnection):
             The status of the last answer that has begun; 0 if none has, and 999 for the end of
             the connection or what is not HTTP, so that it is read and explained.
         """
-        try:
-            data = (self._nested or self.sock).recv(_EARLY_BYTES)
-        except _NOT_READY:
-            data = None
-        if data == b"" or len(self._early) > _EARLY_BYTES:
-            return 999
-        self._early += data or b""
+        if self._may_have_arrived():
+            with suppress(*_NOT_READY):
+                data = (self._nested or self.sock).recv(_EARLY_BYTES)
+                if not data or len(self._early) > _EARLY_BYTES:
+                    return 999
+                self._early += data
         if statuses := _STATUS.findall(self._early):
             return next((int(s) for s in statuses if s >= b"200"), int(statuses[-1]))
         return 0 if len(self._early) <= _STATUS_BYTES else 999  # less may become a status line
+
+    def _may_have_arrived(self) -> bool:
+        """Whether there is something to read; cheaper than an exception for each piece."""
+        if self._arrivals is None or self._nested:
+            return True
+        pending = self.sock.pending() if isinstance(self.sock, ssl.SSLSocket) else 0
+        return bool(pending or self._arrivals.poll(0))
 
     def _await_continue(self) -> None:
         """Wait until the peer wants the body or refuses it; a silent one gets it."""
