@@ -267,6 +267,11 @@ class _Sending(HTTPConnection):
         """Wait until the peer wants the body or refuses it; a silent one gets it."""
         until, stall = time.monotonic() + CONTINUE_SECONDS, self._stall()
         self.wire()
+        if hasattr(socket, "TCP_QUICKACK") and not self._nested:
+            # A server under Nagle's algorithm holds the 100 back until its TLS session tickets are
+            # acknowledged, which Linux otherwise delays by 40 ms.
+            with suppress(OSError):
+                self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         with suppress(TimeoutError, *_GONE):  # sending the body meets the same again
             # 102 and 103 leave it open.
             while (status := self._read_early()) < 200 and status != _CONTINUE:  # noqa: PLR2004

@@ -6,7 +6,6 @@ import os
 import ssl
 import sys
 
-import truststore
 from requests.utils import DEFAULT_CA_BUNDLE_PATH  # certifi's
 from urllib3.util.ssl_ import create_urllib3_context
 
@@ -33,6 +32,8 @@ def make_context() -> ssl.SSLContext:
     for name in _BUNDLES:
         if os.environ.get(name):
             return _load(create_urllib3_context(), name)
+    import truststore  # noqa: PLC0415  (5 ms that a bundle does not need)
+
     system = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     system.hostname_checks_common_name = False
     if sys.platform in _VERIFIES_ITSELF:
