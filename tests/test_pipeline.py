@@ -71,7 +71,7 @@ def test_a_build_tells_what_it_did(context: Path, store: RawServer, spool_dir: P
         on_event=events.append,
     )
     assert receipt.url == f"{store.url}/bucket/key"
-    assert (receipt.http_status, receipt.attempts, receipt.verified) == (200, 1, None)
+    assert (receipt.http_status, receipt.attempts, receipt.verified) == (200, 1, "content-md5")
     assert (receipt.archive.files, receipt.archive.directories) == (1, 1)
     assert receipt.archive.content_bytes == 300_000
     assert receipt.archive.path is None

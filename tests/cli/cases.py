@@ -391,7 +391,7 @@ USAGE: Final = [
     Case("--retries before the environment's", _PUT + " --retries x", 2, "for '--retries': ",
          "--help", env={"E2B_UPLOAD_RETRIES": "y"}),
     Case("E2B_UPLOAD_URL of another kind", "build ctx", 2,
-         "E2B_UPLOAD_URL: the URL must begin with https://", "in quotes",
+         "E2B_UPLOAD_URL: the URL must begin with https://", "exactly as the signer gave it",
          env={"E2B_UPLOAD_URL": "ftp://h/k?{query}"}),
     Case("E2B_UPLOAD_URL with a space", "put archive", 2, "E2B_UPLOAD_URL: the URL http", "signer",
          files=_ARCHIVE, env={"E2B_UPLOAD_URL": "http://h/a b?{query}"}),

@@ -90,7 +90,7 @@ def test_the_object_tells_what_was_stored(place: Place, call: Call) -> None:
         "url": f"{server.url}/bucket/key",
         "http_status": 201,
         "attempts": 1,
-        "verified": None,
+        "verified": "content-md5",
         "archive": {
             "bytes": len(body),
             "sha256": hashlib.sha256(body).hexdigest(),

@@ -178,7 +178,7 @@ LINKS = {
         says({**GOOD, "url": "https://me:secret@host/a"}), "holds a user name or password"
     ),
     "a URL with a line break": Refused(
-        says({**GOOD, "url": f"{URL}\r\nA: b"}), "control character"
+        says({**GOOD, "url": f"{URL}\r\nA: b"}), "several lines"
     ),
     "a URL where they are present": Refused(says({"present": True, "url": "nonsense"}), "no URL"),
     "headers in a list": Refused(says({**GOOD, "headers": [["a", "b"]]}), "headers that it gave"),

@@ -104,7 +104,7 @@ def test_upload_shows_no_word_of_the_store_as_it_is(place: Workplace) -> None:
     with raw_server(answer(403, said)) as server:
         ran = place.run("sh", "upload.sh", "./ctx", "echo", f"{server.url}/k?a=b", env=ONCE)
     assert (ran.code, ran.out) == (6, "")
-    assert ran.err.splitlines()[-1] == "ask for another URL (a??2J????error?Denied)"
+    assert ran.err.splitlines()[-1] == "ask for another URL (a?x1b?2J?x9b???error?Denied)"
 
 
 @pytest.mark.parametrize("first", ["expired", "refused", "unavailable"])
