@@ -77,11 +77,16 @@ _HANDSHAKE_FAILURE = "ALERT_HANDSHAKE_FAILURE"
 MAX_ANSWER_BYTES = 64 * 1024
 _MAX_WORDS = 500  # characters of a Location that are shown
 
+_NO_TUNNEL = "The proxy does not allow this host: use another proxy, or bypass it with NO_PROXY."
 _TRY_LATER = "The error is transient: try again later."
 _HINT_ELSEWHERE = "Ask for a URL of the right endpoint or region."
 _FRESH_URL = "Ask for a fresh URL: this one expired, or was not signed for this PUT."
 _HINT = {
     **dict.fromkeys(_ELSEWHERE, _HINT_ELSEWHERE),
+    "AuthorizationQueryParametersError": (
+        "The URL's query is incomplete or was changed: pass the URL as it was signed, and on a "
+        "command line in quotes. Or sign it again."
+    ),
     "AccessDenied": _FRESH_URL,
     "AuthenticationFailed": _FRESH_URL,
     "AuthorizationFailure": _FRESH_URL,
@@ -151,8 +156,9 @@ def failure(answer: Answer, url: PresignedUrl) -> UploadError:
     if status < 300 and code:  # noqa: PLR2004
         verb = f"answered {status} with an error instead of taking"
     if 300 <= status < 400:  # noqa: PLR2004
-        where = f"to {redact_location(answer, url)}" if "location" in answer.headers else "nowhere"
-        verb = f"redirected ({where}) and did not take"
+        verb = "redirected without a Location, and did not take"
+        if "location" in answer.headers:
+            verb = f"redirected (to {redact_location(answer, url)}) and did not take"
         hint = _HINT_ELSEWHERE
     if code in DAMAGED_CODE:
         kind, verb, hint = DamagedError, "refused", "Something on the way changes what is sent."
@@ -270,11 +276,10 @@ def _broken_proxy(
         )
     status = int(refusal[1])
     kind = UnavailableError if status in PASSING_STATUS else RefusedError
-    return kind(
-        f"the proxy refused the way to {url.host}: {status}",
-        hint=_TRY_LATER if kind is UnavailableError else _HINT_STATUS[407],
-        http_status=status,
-    )
+    hint = _HINT_STATUS[407] if status == 407 else _NO_TUNNEL  # noqa: PLR2004
+    if kind is UnavailableError:
+        hint = _TRY_LATER
+    return kind(f"the proxy refused the way to {url.host}: {status}", hint=hint, http_status=status)
 
 
 def _broken_connection(

@@ -39,6 +39,8 @@ EXPECT_BYTES = 4 * 1024 * 1024
 """The smallest body that waits for ``100 Continue``: a smaller one costs less than the wait."""
 EXPECT = {"Expect": "100-continue"}
 CONFLICT, PRECONDITION_FAILED, EXPECTATION_FAILED = 409, 412, 417
+EXISTS = frozenset({"BlobAlreadyExists", "FileAlreadyExists"})
+"""What Azure and OSS answer with 409 if the object exists; other stores answer 412."""
 MAX_REDIRECTS = 5
 Proof: TypeAlias = "Algorithm | Literal['content-md5']"
 _READ_BYTES = 1024 * 1024
@@ -307,7 +309,9 @@ class Putting:
     def _refused(self, answer: Answer, url: PresignedUrl) -> Sent:
         """Raise what any other answer means, unless the object exists and that is fine."""
         error = failure(answer, url)
-        exists = answer.http_status == PRECONDITION_FAILED or error.code == "BlobAlreadyExists"
+        exists = answer.http_status == PRECONDITION_FAILED or (
+            answer.http_status == CONFLICT and error.code in EXISTS
+        )
         if exists and self._damaged:
             if self._sent_whole:
                 self._damaged.hint = (

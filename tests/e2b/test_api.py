@@ -177,9 +177,7 @@ LINKS = {
     "a URL with a password": Refused(
         says({**GOOD, "url": "https://me:secret@host/a"}), "holds a user name or password"
     ),
-    "a URL with a line break": Refused(
-        says({**GOOD, "url": f"{URL}\r\nA: b"}), "several lines"
-    ),
+    "a URL with a line break": Refused(says({**GOOD, "url": f"{URL}\r\nA: b"}), "several lines"),
     "a URL where they are present": Refused(says({"present": True, "url": "nonsense"}), "no URL"),
     "headers in a list": Refused(says({**GOOD, "headers": [["a", "b"]]}), "headers that it gave"),
     "a header that is a number": Refused(says({**GOOD, "headers": {"a": 1}}), "are no text"),

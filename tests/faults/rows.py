@@ -402,8 +402,8 @@ _REDIRECTS: Final = [
             301, b"<Error><Endpoint>b.s3.ap-south-1.amazonaws.com</Endpoint></Error>",
             {"x-amz-bucket-region": "ap-south-1"}))), 6, "redirected", 1, "old",
         hint="the region ap-south-1 and the endpoint b.s3.ap-south-1.amazonaws.com"),
-    Row("307 without a Location", scripted(_always(answer(307))), 6, "redirected (nowhere)", 1,
-        "old", hint="endpoint"),
+    Row("307 without a Location", scripted(_always(answer(307))), 6,
+        "redirected without a Location", 1, "old", hint="endpoint"),
     *(
         Row(f"{status}, same host",
             scripted(lambda store, status=status: [  # type: ignore[misc]

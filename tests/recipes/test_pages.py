@@ -29,7 +29,7 @@ NOTHING_SENT = {
     "Google Cloud Storage",
     "Hand the archive to another program",
     "See what stays behind",
-    "Upload each archive once",  # it prints the status alone
+    "Upload each archive once",  # the object exists
 }
 TYPED = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 

@@ -335,7 +335,7 @@ CASES = {
         RefusedError,
         301,
         "PermanentRedirect",
-        words=("redirected (nowhere) and did not take",),
+        words=("redirected without a Location, and did not take",),
         hint="Ask for a URL that is signed for the region ap-south-1 and the endpoint "
         "b.s3.ap-south-1.amazonaws.com.",
     ),

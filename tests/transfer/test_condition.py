@@ -24,6 +24,7 @@ BLOB = {"x-ms-blob-type": "BlockBlob"}
 IF_NONE_MATCH, GENERATION = ("If-None-Match", "*"), ("x-goog-if-generation-match", "0")
 EXISTS = answer(412, xml("PreconditionFailed", "At least one of the preconditions did not hold"))
 BLOB_EXISTS = answer(409, xml("BlobAlreadyExists", "The specified blob already exists."))
+FORBID = {"x-oss-forbid-overwrite": "true"}
 OTHER = {"ETag": '"0123456789abcdef0123456789abcdef"'}
 
 
@@ -87,7 +88,12 @@ def test_another_condition_is_refused(target: str, headers: dict[str, str], smal
 
 @pytest.mark.parametrize(
     ("target", "headers", "script", "status"),
-    [(TARGET, {}, EXISTS, 412), (SAS, BLOB, BLOB_EXISTS, 409), (UNKNOWN, {}, answer(412), 412)],
+    [
+        (TARGET, {}, EXISTS, 412),
+        (SAS, BLOB, BLOB_EXISTS, 409),
+        (OSS, FORBID, answer(409, xml("FileAlreadyExists")), 409),
+        (UNKNOWN, {}, answer(412), 412),
+    ],
 )
 def test_an_object_that_exists_is_present(
     target: str, headers: dict[str, str], script: Script, status: int, small: Path
@@ -96,6 +102,14 @@ def test_an_object_that_exists_is_present(
         receipt = put(small, server.url + target, headers=headers, if_absent=True)
     assert (receipt.status, receipt.http_status, receipt.attempts) == ("present", status, 1)
     assert (receipt.verified, len(server.requests)) == (None, 1)
+
+
+@pytest.mark.parametrize(("status", "code"), [(400, 6), (503, 5), (409, 6)])
+def test_the_code_alone_is_not_enough(status: int, code: int, small: Path) -> None:
+    name = "BlobAlreadyExists" if status != 409 else "OtherConflict"
+    with raw_server(answer(status, xml(name))) as server:
+        error = failure_of(small, server.url + TARGET, if_absent=True)
+    assert error.exit_code == code
 
 
 def test_its_archive_is_not_sent(archive: Callable[[int], Archive]) -> None:
