@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from e2b_upload.errors import UsageError, printable
-from e2b_upload.transfer.redaction import blot_out, header_secrets, redact, secrets_of
+from e2b_upload.transfer.redaction import (
+    REDACTED,
+    blot_out,
+    header_secrets,
+    redact,
+    secrets_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +24,10 @@ _DOT_SEGMENT = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
 # URL parsers disagree about any other character: some end the host at a backslash, some do not.
 _AUTHORITY = re.compile(
     r"(?:[a-z0-9._-]+|\[[0-9a-f:.]+(?:%[a-z0-9._~%-]+)?\])(?::[0-9]*)?", re.IGNORECASE
+)
+# A query after an escaped question mark, or after an ampersand in its place.
+_LOST_QUERY = re.compile(
+    r"(?:%(?:25){0,9}3f|&)[^=%]{0,200}(?:=|%(?:25){0,9}3d).*", re.IGNORECASE | re.DOTALL
 )
 _EXACTLY = "Pass the presigned URL exactly as the signer gave it."
 # The usual URL. It is checked first because compiling the patterns below takes 5 ms.
@@ -178,7 +188,9 @@ def _shown(parts: SplitResult) -> str:
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
     port = f":{parts.port}" if parts.port is not None else ""
-    return printable(f"{parts.scheme}://{host}{port}{parts.path}")
+    # A query may have lost its question mark: nothing that looks like one is shown.
+    path = _LOST_QUERY.sub(REDACTED, parts.path)
+    return printable(f"{parts.scheme}://{host}{port}{path}")
 
 
 def _wrong(url: str, parts: SplitResult) -> tuple[str, str] | None:

@@ -528,3 +528,15 @@ def test_any_headers_are_let_through_or_an_error_of_usage(headers: dict[str, str
             "utf-8", "surrogateescape"
         )
     assert said.isprintable()
+
+
+@pytest.mark.parametrize("mark", ["%3F", "%3f", "%253F", "&"])
+@pytest.mark.parametrize("equals", ["=", "%3D"])
+def test_a_query_without_its_question_mark_is_not_shown(mark: str, equals: str) -> None:
+    url = parse(f"http://store.invalid/bucket/key{mark}X-Amz-Signature{equals}5f3a19c0e7b84d62")
+    assert url.shown == "http://store.invalid/bucket/key?…"
+    assert "5f3a19c0" not in repr(url)
+
+
+def test_a_key_with_an_ampersand_is_shown() -> None:
+    assert parse("http://store.invalid/a&b/c?d=e").shown == "http://store.invalid/a&b/c"
