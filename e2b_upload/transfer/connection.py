@@ -48,7 +48,10 @@ CONTINUE_SECONDS = 1.0
 
 _GONE = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError)
 _NOT_READY = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-_STATUS = re.compile(rb"(?:\A|\r\n\r\n)HTTP/1\.\d (\d\d\d)")
+# http.client takes a bare line feed for the end of a line, too.
+_STATUS = re.compile(rb"HTTP/1\.\d[ \t]+(\d\d\d)")
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_HEAD_END_BYTES = len("\r\n\r\n")
 _STATUS_BYTES = len("HTTP/1.1 100")
 _CONTINUE = 100
 _EARLY_BYTES = 64 * 1024  # of an answer that are read before the body is sent
@@ -138,6 +141,23 @@ def _queued(descriptor: int) -> int:
     except OSError:
         return 0
     return count
+
+
+def _status_of(answers: bytes) -> int:
+    """Return the status of the final answer if it has begun, else that of the last interim one.
+
+    0 stands for nothing yet, and 999 for what is not HTTP, so that it is read and explained.
+    """
+    status = at = 0
+    while at < len(answers):
+        line = _STATUS.match(answers, at)
+        if line is None:  # a few bytes may become a status line
+            return status if len(answers) - at <= _STATUS_BYTES else 999
+        status, end = int(line[1]), _HEAD_END.search(answers, at)
+        if status >= 200 or end is None:  # noqa: PLR2004
+            break
+        at = end.end()
+    return status
 
 
 class _Sending(HTTPConnection):
@@ -243,8 +263,7 @@ class _Sending(HTTPConnection):
         """Read what has arrived of an answer.
 
         Returns:
-            The status of the last answer that has begun; 0 if none has, and 999 for the end of
-            the connection or what is not HTTP, so that it is read and explained.
+            As :func:`_status_of`; 999 also for the end of the connection.
         """
         if self._may_have_arrived():
             with suppress(*_NOT_READY):
@@ -252,9 +271,7 @@ class _Sending(HTTPConnection):
                 if not data or len(self._early) > _EARLY_BYTES:
                     return 999
                 self._early += data
-        if statuses := _STATUS.findall(self._early):
-            return next((int(s) for s in statuses if s >= b"200"), int(statuses[-1]))
-        return 0 if len(self._early) <= _STATUS_BYTES else 999  # less may become a status line
+        return _status_of(self._early)
 
     def _may_have_arrived(self) -> bool:
         """Whether there is something to read; cheaper than an exception for each piece."""
@@ -297,12 +314,16 @@ class _Incoming(io.RawIOBase):
         self.begun: float | None = None
         self.unsent = 0  # bytes that the system had still to deliver when the answer came
         self.head_bytes: int | None = 0  # of the answer's head so far; None when it is whole
+        self._head_tail = b""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401  (io's own signature)
-        data = self._early[: len(buffer)] or self._receive(len(buffer))
+        self._early = self._early or self._receive(len(buffer))
+        data = self._early[: len(buffer)]
+        if self.head_bytes is not None:
+            data = self._to_end_of_head(data)
         self._early = self._early[len(data) :]
         if self.begun is None:
             self.begun, self.unsent = time.monotonic(), _queued(self._sock.fileno())
@@ -314,11 +335,21 @@ class _Incoming(io.RawIOBase):
         buffer[: len(data)] = data
         return len(data)
 
+    def _to_end_of_head(self, data: bytes) -> bytes:
+        """Return data up to the end of a head, so that each answer's time and queue are its own."""
+        seen = self._head_tail + data
+        end = _HEAD_END.search(seen)
+        self._head_tail = b"" if end else seen[1 - _HEAD_END_BYTES :]
+        return data[: end.end() - len(seen) + len(data)] if end else data
+
     def _receive(self, size: int) -> bytes:
         timeout = self._connection.stall_timeout
         stall = _Stall(self._sock.fileno(), timeout, self._connection.deadline)
         until = math.inf if self.begun is None else self.begun + timeout
         self._sock.settimeout(0)
+        self._connection.deadline.left(until)
+        if time.monotonic() >= until:  # a flood never blocks
+            raise TimeoutError(errno.ETIMEDOUT, "the answer has no end")
         while True:
             try:
                 data: bytes = self._wire.recv(size)

@@ -1,16 +1,21 @@
 """Answers that come before the body was sent: what is sent after them, and what they mean."""
 
+import gzip
+import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Unpack
 
 import pytest
 
 from e2b_upload import Archive, RefusedError, UnavailableError, put
 from e2b_upload.events import Event, Progress
+from e2b_upload.pipeline import PutOptions
 from e2b_upload.transfer.connection import CONTINUE_SECONDS
 from e2b_upload.transfer.put import EXPECT_BYTES
 from tests.support.rawserver import Connection, Script, answer, raw_server, read_on, response
-from tests.transfer.common import KIB, MIB, TARGET, Serve, failure_of, xml
+from tests.transfer.common import KIB, MIB, TARGET, USUAL, Serve, failure_of, xml
 from tests.transfer.ways import Travel
 
 SIZE = 30 * MIB
@@ -266,3 +271,84 @@ def test_a_wait_for_100_has_an_end(archive: Callable[[int], Archive]) -> None:
         error = failure_of(archive(EXPECT_BYTES), server.url + TARGET, max_time=3)
     assert type(error) is UnavailableError
     assert time.monotonic() - start < 6
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(b"HTTP/1.1 100 Continue\n\n" + OK, id="100 with bare line feeds"),
+        pytest.param(OK + CONTINUE, id="200, then 100"),
+        pytest.param(OK + b"HTTP/1.1 102 Processing\r\n\r\n", id="200, then 102"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 25\r\n\r\n" + CONTINUE, id="100 in its body"
+        ),
+        pytest.param(HINTS + OK, id="103, then 200"),
+    ],
+)
+def test_an_early_success_is_seen_whatever_is_around_it(
+    first: bytes, serve: Serve, archive: Callable[[int], Archive]
+) -> None:
+    def early(connection: Connection) -> None:
+        connection.continues = False
+        connection.read_head()
+        connection.send(first)
+        connection.read_body()
+        connection.send(response(403))
+
+    with serve(early) as server:
+        error = failure_of(archive(EXPECT_BYTES), server.url + TARGET)
+    assert (type(error).__name__, error.http_status) == ("DamagedError", 200)
+
+
+def test_an_interim_answer_does_not_hide_an_early_success(
+    serve: Serve, archive: Callable[[int], Archive]
+) -> None:
+    """Its head comes with a 103 while bytes are queued, and its body when none are any more."""
+    size = 2_500_000
+
+    def early(connection: Connection) -> None:
+        connection._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * KIB)
+        connection.read_head()
+        connection.read_body(100_000)
+        connection.wait(0.5)
+        connection.send(HINTS + b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+        connection.read_body(size - 100_000)
+        connection.send(b"hello")
+
+    with serve(early) as server:
+        error = failure_of(archive(size), server.url + TARGET)
+    assert (type(error).__name__, error.http_status) == ("DamagedError", 200)
+
+
+@pytest.mark.parametrize(
+    ("head", "more"),
+    [
+        (b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X: y\r\n" * 1000),
+        (b"Content-Encoding: gzip\r\n\r\n", gzip.compress(b"") * 1000),
+        (b"\r\n", b" " * 10_000),
+    ],
+    ids=["trailers", "empty gzip members", "white space"],
+)
+def test_a_flood_in_an_answer_has_an_end(
+    head: bytes, more: bytes, serve: Serve, archive: Callable[[int], Archive]
+) -> None:
+    def flood(connection: Connection) -> None:
+        connection.read_head()
+        connection.read_body()
+        connection.send(b"HTTP/1.1 200 OK\r\n" + head)
+        while True:
+            connection.send(more)
+
+    start = time.monotonic()
+    with serve(flood) as server:
+        put_or_fail(archive(KIB), server.url + TARGET, stall_timeout=1)
+        put_or_fail(archive(KIB), server.url + TARGET, max_time=1)
+    assert time.monotonic() - start < 10
+
+
+def put_or_fail(sent: Archive, url: str, **options: Unpack[PutOptions]) -> None:
+    with suppress(UnavailableError):
+        put(sent, url, **PutOptions(**{**USUAL, **options}))
