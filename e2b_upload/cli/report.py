@@ -163,11 +163,7 @@ class Report:
             self.detail(f"packed in {duration(seconds.pack)}")
         if receipt.http_status is not None:
             tries = "1 attempt" if receipt.attempts == 1 else f"{receipt.attempts} attempts"
-            proof = (
-                f"verified by {receipt.verified}"
-                if receipt.verified
-                else "no checksum in the response"
-            )
+            proof = f"verified by {receipt.verified}" if receipt.verified else "not verified"
             self.detail(
                 f"put in {duration(seconds.put)} and {tries}; the store answered "
                 f"{receipt.http_status}, {proof}"
@@ -250,7 +246,7 @@ def _in_words(receipt: Receipt) -> str:
     took = duration(seconds.collect + seconds.pack + seconds.put)
     where, speed = "", ""
     if receipt.status == "present":
-        return f"{receipt.url} exists; {packed} not sent, in {took}"
+        return f"{receipt.url} exists and was left as it is; the archive has {packed}"
     if receipt.url:
         where = f" to {receipt.url}"
         speed = f", sent at {size(int(archive.bytes / max(seconds.put, 1e-3)))}/s"

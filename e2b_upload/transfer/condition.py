@@ -53,7 +53,8 @@ def only_if_absent(headers: Mapping[str, str], terms: Terms, url: PresignedUrl) 
         raise RefusedError(
             f"the URL {url.shown} cannot be used with --if-absent: {store} takes that condition "
             f"only if the header {name}: {value} was signed",
-            hint=f"Ask for a URL that is signed with {name}: {value}.",
+            hint=f"Ask for a URL that is signed with {name}: {value}. If this one is, and does not "
+            f"show it, pass -H '{name}: {value}' as well.",
         )
     return {**headers, name: value}
 

@@ -140,7 +140,8 @@ class _Reader:
 
     def element(self, name: str) -> str | None:
         """Return the text of an element of XML."""
-        match = re.search(rf"<{name}>([^<]{{,{_MAX_ELEMENT}}})(<?)", self._text)
+        prefix = r"(?:[\w.-]{1,40}:)?"
+        match = re.search(rf"<{prefix}{name}\s{{,9}}>([^<]{{,{_MAX_ELEMENT}}})(<?)", self._text)
         if match is None:
             return None
         words, end = match.groups()

@@ -115,7 +115,7 @@ def _read(raw: urllib3.HTTPResponse) -> tuple[bytes, bool]:
     text = b""
     with contextlib.suppress(OSError, HTTPException, urllib3.exceptions.HTTPError):
         while piece := raw.read1(MAX_ANSWER_BYTES - len(text), decode_content=True):
-            text += piece
+            text = text + piece if text else piece.lstrip()  # S3 may send white space for minutes
             if len(text) >= MAX_ANSWER_BYTES:
                 return text, False
         return text, True

@@ -22,7 +22,14 @@ from e2b_upload.transfer.expected import check_expected
 from e2b_upload.transfer.presigned import check_size, check_terms, read_query, read_terms
 from e2b_upload.transfer.receipt import DamagedError, read_claims, verify
 from e2b_upload.transfer.redirect import headers_for_another_host, redirect_target
-from e2b_upload.transfer.success import SUCCESS, is_error_document, is_page
+from e2b_upload.transfer.success import (
+    CONFLICT,
+    PRECONDITION_FAILED,
+    SUCCESS,
+    is_error_document,
+    is_page,
+    says_that_it_exists,
+)
 
 if TYPE_CHECKING:
     import threading
@@ -38,10 +45,12 @@ if TYPE_CHECKING:
 EXPECT_BYTES = 4 * 1024 * 1024
 """The smallest body that waits for ``100 Continue``: a smaller one costs less than the wait."""
 EXPECT = {"Expect": "100-continue"}
-CONFLICT, PRECONDITION_FAILED, EXPECTATION_FAILED = 409, 412, 417
-EXISTS = frozenset({"BlobAlreadyExists", "FileAlreadyExists"})
-"""What Azure and OSS answer with 409 if the object exists; other stores answer 412."""
+EXPECTATION_FAILED = 417
 MAX_REDIRECTS = 5
+_PROBABLY = (
+    "The object is probably this archive: an attempt before this one sent all of it and was not "
+    "told that it failed for good. Compare the object's MD5 or size with the archive's."
+)
 Proof: TypeAlias = "Algorithm | Literal['content-md5']"
 _READ_BYTES = 1024 * 1024
 _CRC_BYTES: dict[Algorithm, int] = {"crc32": 4, "crc32c": 4, "crc64nvme": 8}
@@ -182,6 +191,7 @@ class Putting:
             except Carried as carried:
                 raise carried.error from None
             except UploadError as error:
+                self._recall(error)
                 self._attempts.wait(error)
                 if not isinstance(error, DamagedError):
                     self._sent_whole |= self._body.sent == len(self._body)
@@ -193,6 +203,18 @@ class Putting:
                         Finished(step="put", done=len(self._body), entries=0, seconds=sent.seconds)
                     )
                 return sent
+
+    def _recall(self, error: UploadError) -> None:
+        """Say in the hint what attempts before this one may have stored."""
+        if self._damaged and error is not self._damaged:
+            error.hint += (
+                " An attempt before this one was answered with success for other bytes: the "
+                "object may be damaged."
+            )
+        elif self._sent_whole and isinstance(error, RefusedError) and error.hint != _PROBABLY:
+            error.hint += (
+                " An attempt before this one sent the whole archive: the object may be stored."
+            )
 
     def _attempt(self) -> Sent:
         """PUT once, following 307 and 308."""
@@ -309,9 +331,7 @@ class Putting:
     def _refused(self, answer: Answer, url: PresignedUrl) -> Sent:
         """Raise what any other answer means, unless the object exists and that is fine."""
         error = failure(answer, url)
-        exists = answer.http_status == PRECONDITION_FAILED or (
-            answer.http_status == CONFLICT and error.code in EXISTS
-        )
+        exists = says_that_it_exists(answer, url)
         if exists and self._damaged:
             if self._sent_whole:
                 self._damaged.hint = (
@@ -326,10 +346,7 @@ class Putting:
             and isinstance(error, RefusedError)
             and self._sent_whole
         ):
-            error.hint = (
-                "The object is probably this archive: an attempt before this one sent all of it, "
-                "and its answer was lost. Compare the object's MD5 or size with the archive's."
-            )
+            error.hint = _PROBABLY
         raise error
 
     def _tell(self, event: Event) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
@@ -35,6 +36,7 @@ _NOT_MD5 = re.compile(
 )
 # AWS sends this with every object since 2023, and the ETag of such an object is its MD5.
 _AWS_DEFAULT = ("x-amz-server-side-encryption", "AES256")
+_MD5_OF_NOTHING = hashlib.md5(b"", usedforsecurity=False).digest()
 _ONE_ZONE = "EXPRESS_ONEZONE"
 _AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu")
 
@@ -82,10 +84,10 @@ def read_claims(
 
 
 def _md5(headers: Mapping[str, str], host: str, asked: Mapping[str, str]) -> Iterator[Claim]:
-    # Azure's. By HTTP it would be that of the answer's own body.
-    if ("x-ms-request-id" in headers or headers.get("content-length") == "0") and (
-        digest := decode_digest("md5", headers.get("content-md5", ""))
-    ):
+    # Azure's. By HTTP it would be that of the answer's own body, which may be empty.
+    azure, empty = "x-ms-request-id" in headers, headers.get("content-length") == "0"
+    digest = decode_digest("md5", headers.get("content-md5", ""))
+    if digest and (azure or (empty and digest != _MD5_OF_NOTHING)):
         yield Claim("md5", digest)
     elif etag := _ETAG.fullmatch(headers.get("etag", "")):
         strong = not etag[0].startswith("W/") and _is_md5_etag(headers, host, asked)
@@ -153,9 +155,10 @@ def verify(
         doubt = DamagedError(
             f"{host} stored something else than the archive: its {algorithm} is "
             f"{claimed.hex()}, the archive's is {own.hex()}",
-            hint="Something on the way to the store changes the bytes: check proxies and "
-            "memory. If this store's ETags are not MD5s, pass --ignore-checksum.",
+            hint="Something on the way to the store changes the bytes: check proxies and memory.",
         )
+        if kind == "md5 etag":
+            doubt.hint += " If this store's ETags are not MD5s, pass --ignore-checksum."
         if kind == "checksum":
             break
     if doubt is not None:

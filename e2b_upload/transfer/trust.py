@@ -1,4 +1,4 @@
-"""Whom to trust: a CA bundle that is named, else the system's trust store, else certifi."""
+"""The CA certificates to trust: a bundle that is named, else the system's store, else certifi."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _load(context: ssl.SSLContext, name: str) -> ssl.SSLContext:
         why = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
         raise UsageError(
             printable(f"cannot load the CA certificates in {redact(path)} ({name}): {why}"),
-            hint=f"Set {name} to a file of CA certificates in PEM format, or unset it.",
+            hint=f"Set {name} to CA certificates in PEM format, or unset it.",
         ) from None
     return context
 

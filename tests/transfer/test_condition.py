@@ -112,6 +112,55 @@ def test_the_code_alone_is_not_enough(status: int, code: int, small: Path) -> No
     assert error.exit_code == code
 
 
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (xml("SlowDown"), 5),
+        (xml("AccessDenied"), 6),
+        (xml("LeaseNotPresentWithBlobOperation"), 6),
+        (b"<!DOCTYPE html><html><title>Check your browser</title></html>", 6),
+        (b'{"message": "License agreement not accepted"}', 6),
+        (b"Log in first", 6),
+    ],
+)
+def test_a_412_for_another_reason_is_not_present(body: bytes, code: int, small: Path) -> None:
+    with raw_server(answer(412, body)) as server:
+        error = failure_of(small, server.url + TARGET, if_absent=True)
+    assert (error.exit_code, error.http_status) == (code, 412)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html><head><title>412 Precondition Failed</title></head></html>",
+        xml("ConditionNotMet"),
+        b'{"error": {"code": 412, "errors": [{"reason": "conditionNotMet"}]}}',
+        b"Precondition Failed",
+    ],
+)
+def test_a_412_is_understood_in_each_stores_words(body: bytes, small: Path) -> None:
+    with raw_server(answer(412, body)) as server:
+        receipt = put(small, server.url + UNKNOWN, if_absent=True)
+    assert receipt.status == "present"
+
+
+def test_what_an_attempt_may_have_stored_is_not_forgotten(small: Path) -> None:
+    def lost(connection: Connection) -> None:
+        connection.read_head()
+        connection.read_body()
+        connection.reset()
+
+    denied = answer(403, xml("AccessDenied"))
+    with raw_server(lost, denied) as server:
+        error = failure_of(small, server.url + TARGET, retries=1)
+    assert "the object may be stored" in error.hint
+    with raw_server(answer(200, b"", OTHER), denied) as server:
+        error = failure_of(small, server.url + TARGET, retries=1)
+    assert "the object may be damaged" in error.hint
+    with raw_server(denied) as server:
+        assert "may be" not in failure_of(small, server.url + TARGET).hint
+
+
 def test_its_archive_is_not_sent(archive: Callable[[int], Archive]) -> None:
     def exists(connection: Connection) -> None:
         connection.continues = False

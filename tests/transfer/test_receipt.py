@@ -83,6 +83,15 @@ def of(algorithm: Algorithm) -> dict[str, str]:
         ({"content-md5": b64(DIGESTS["md5"]), "x-ms-request-id": "aa2e4f8c"}, "md5"),
         ({"content-md5": b64(DIGESTS["md5"]), "content-length": "0"}, "md5"),
         # Of the answer's own body.
+        ({"content-md5": "1B2M2Y8AsgTpgAmY7PhCfg==", "content-length": "0"}, None),
+        (
+            {
+                "content-md5": "1B2M2Y8AsgTpgAmY7PhCfg==",
+                "content-length": "0",
+                "etag": f'"{MD5}"',
+            },
+            "md5",
+        ),
         ({"content-md5": b64(bytes(16)), "content-length": "12"}, None),
         ({"content-md5": b64(bytes(16)), "transfer-encoding": "chunked"}, None),
         # S3's, where the signer asked for them.
@@ -138,6 +147,7 @@ def test_other_bytes_are_told_with_both_digests(headers: dict[str, str], algorit
     assert message.startswith("store.example stored something else than the archive")
     assert f"its {algorithm} is " in message
     assert caught.value.exit_code == 5
+    assert ("--ignore-checksum" in caught.value.hint) == ("etag" in headers)
 
 
 @pytest.mark.parametrize(

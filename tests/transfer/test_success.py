@@ -43,6 +43,11 @@ KMS = {"ETag": OTHER, "x-amz-server-side-encryption": "aws:kms"}
         ),
         (b"<ErrorResponse><Error><Code>Odd</Code></Error></ErrorResponse>", RefusedError, "Odd"),
         (b"<Error/>", RefusedError, None),
+        (b" " * 70_000 + xml("SlowDown"), UnavailableError, "SlowDown"),
+        (b"<!DOCTYPE Error><Error><Code>Odd</Code></Error>", RefusedError, "Odd"),
+        (b"<s:Error><s:Code>SlowDown</s:Code></s:Error>", UnavailableError, "SlowDown"),
+        ("<Error><Code>Odd</Code></Error>".encode("utf-16"), RefusedError, None),
+        (b'{"Error": {"Code": "SlowDown"}}', UnavailableError, "SlowDown"),
         (b'{"error": {"code": 403, "status": "DENIED"}}', RefusedError, "DENIED"),
         (b'\n{"errors": [{"reason": "quota"}]}', RefusedError, "quota"),
         (b'{"success": false, "message": "no space"}', RefusedError, None),
@@ -54,6 +59,22 @@ def test_an_error_document_is_the_failure_that_it_names(
     with serve(answer(200, body, {"ETag": OTHER})) as server:
         error = failure_of(small, server.url + target)
     assert (type(error), error.code, error.http_status) == (kind, code, 200)
+
+
+def test_an_error_that_only_a_header_names(small: Path) -> None:
+    with raw_server(answer(201, b"", {"x-ms-error-code": "ServerBusy"})) as server:
+        error = failure_of(small, server.url + TARGET)
+    assert (type(error), error.code, error.http_status) == (UnavailableError, "ServerBusy", 201)
+
+
+@pytest.mark.parametrize(
+    "body", [b"<head><title>Log in</title>", b"<script>x</script>", b"Please log in"]
+)
+def test_a_page_is_known_by_its_type(body: bytes, small: Path) -> None:
+    html = {"Content-Type": "text/html; charset=utf-8"}
+    with raw_server(answer(503), answer(200, body, html)) as server:
+        error = failure_of(small, server.url + TARGET, retries=1)
+    assert (error.exit_code, error.http_status) == (6, 200)
 
 
 def test_an_error_document_with_bad_digest_is_retried_once(small: Path) -> None:

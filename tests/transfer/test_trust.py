@@ -1,4 +1,4 @@
-"""Whose certificates verify: a bundle's, the system's, or certifi's where there is no store."""
+"""Which CA certificates verify: a bundle, the system's store, or certifi if there is no store."""
 
 import subprocess
 import sys
