@@ -72,7 +72,12 @@ def _check(
 ) -> None:
     """Compare what headers or a query say with the archive."""
     fits = _fits(values.get(_RANGE, ""), size)
-    if fits is False or (fits is None and kind == "header" and _RANGE in values):
+    if fits is None and kind == "header" and _RANGE in values:
+        raise RefusedError(
+            f"the header {_RANGE} is malformed: {url.host} would refuse the upload to {url.shown}",
+            hint=f"Write '{_RANGE}: MIN,MAX', in bytes.",
+        )
+    if fits is False:
         raise RefusedError(
             f"the archive of {size:,} bytes does not fit the {kind} {_RANGE}: {url.host} would "
             f"refuse the upload to {url.shown}",

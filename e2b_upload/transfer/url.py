@@ -25,6 +25,8 @@ _DOT_SEGMENT = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
 _AUTHORITY = re.compile(
     r"(?:[a-z0-9._-]+|\[[0-9a-f:.]+(?:%[a-z0-9._~%-]+)?\])(?::[0-9]*)?", re.IGNORECASE
 )
+# Signers put the algorithm first.
+_CUT = re.compile(r"\?X-(?:Amz|Goog)-Algorithm=[^&]*\Z", re.IGNORECASE)
 # A query after an escaped question mark, or after an ampersand in its place.
 _LOST_QUERY = re.compile(
     r"(?:%(?:25){0,9}3f|&)[^=%]{0,200}(?:=|%(?:25){0,9}3d).*", re.IGNORECASE | re.DOTALL
@@ -206,6 +208,11 @@ def _wrong(url: str, parts: SplitResult) -> tuple[str, str] | None:
         return (
             "holds a space, a control character or a letter that is not ASCII",
             "Pass the URL exactly as the signer gave it: percent-encoded and on one line.",
+        )
+    if _CUT.search(url):
+        return (
+            "ends after its first parameter",
+            "Put it in quotes on the command line: a shell takes & for the end of a command.",
         )
     if "#" in url:
         return (

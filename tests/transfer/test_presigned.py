@@ -16,7 +16,7 @@ from botocore.config import Config
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from e2b_upload import RefusedError
+from e2b_upload import RefusedError, UsageError
 from e2b_upload.transfer.presigned import Terms, check_size, check_terms, read_terms
 from e2b_upload.transfer.redaction import secrets_of
 from e2b_upload.transfer.url import PresignedUrl, parse
@@ -748,7 +748,10 @@ def errors_of(url: PresignedUrl, headers: Mapping[str, str], now: float) -> list
 def test_no_refusal_shows_a_value_of_the_query(
     query: str, headers: dict[str, str], now: int
 ) -> None:
-    url = url_of(query)
+    try:
+        url = url_of(query)
+    except UsageError:
+        return  # it ends after its first parameter
     for error in errors_of(url, headers, now):
         assert error.hint
         for secret in secrets_of(url.url):

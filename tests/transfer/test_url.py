@@ -540,3 +540,11 @@ def test_a_query_without_its_question_mark_is_not_shown(mark: str, equals: str) 
 
 def test_a_key_with_an_ampersand_is_shown() -> None:
     assert parse("http://store.invalid/a&b/c?d=e").shown == "http://store.invalid/a&b/c"
+
+
+@pytest.mark.parametrize("signer", ["Amz", "Goog"])
+def test_a_url_that_a_shell_cut_at_its_first_ampersand(signer: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(f"https://store.invalid/k?X-{signer}-Algorithm=AWS4-HMAC-SHA256")
+    assert "ends after its first parameter" in caught.value.message
+    assert "quotes" in caught.value.hint
