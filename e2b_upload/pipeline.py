@@ -382,16 +382,42 @@ def _put_file(target: Target, path: str, expected: Archive | None) -> Receipt:
                 f"and {expected.bytes} when it was packed",
                 hint="Pack it again, or put the file by its path.",
             )
-        receipt = _put_open(target, file.fileno(), expected, path=path)
-        now, sha256 = os.stat(file.fileno()), receipt.archive.sha256
-        stood_still = (found.st_size, found.st_mtime_ns) == (now.st_size, now.st_mtime_ns)
-        known = expected is not None and _is_hashed(expected)
-        if not stood_still or (known and expected is not None and sha256 != expected.sha256):
+        try:
+            receipt = _put_open(target, file.fileno(), expected, path=path)
+        except SpoolError as error:
+            if os.stat(file.fileno()).st_size >= found.st_size:
+                raise
+            raise SourceError(error.message, hint=error.hint) from error
+        if receipt.status != "present" and not _is_still_what_was_sent(
+            file.fileno(), found, receipt, expected
+        ):
             raise SourceError(
-                f"the archive {printable(path)} changed before it was sent, or meanwhile",
-                hint="What is stored is worth nothing: pack it again, and put that.",
+                f"the archive {printable(path)} changed before or while it was sent",
+                hint="The stored object may be corrupt: pack the archive again, and upload that.",
             )
     return receipt
+
+
+def _is_still_what_was_sent(
+    descriptor: int, before: os.stat_result, receipt: Receipt, expected: Archive | None
+) -> bool:
+    """Return whether a file that was sent holds the bytes that the receipt tells of.
+
+    A touched or linked file holds the same bytes as before, so only its content decides. A file
+    that was changed and changed back might have been sent in between: if the store has not
+    verified the upload, no write at all is accepted.
+    """
+    sha256, now = receipt.archive.sha256, os.stat(descriptor)
+    if expected is not None and _is_hashed(expected) and sha256 != expected.sha256:
+        return False
+    written = (before.st_size, before.st_mtime_ns) != (now.st_size, now.st_mtime_ns)
+    if not written and before.st_ctime_ns == now.st_ctime_ns:
+        return True
+    if now.st_size != before.st_size or (written and receipt.verified is None):
+        return False
+    with Digesting(descriptor) as digesting:
+        digesting.grown(now.st_size)
+        return digesting.result().sha256 == sha256
 
 
 def _put_open(

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, cast
@@ -289,7 +289,52 @@ def test_a_file_that_changes_while_it_is_sent_is_no_success(tmp_path: Path) -> N
 
     with raw_server(answer(200)) as store, pytest.raises(e2b_upload.SourceError) as caught:
         e2b_upload.put(path, store.url + "/k", on_event=change)
-    assert "changed before it was sent, or meanwhile" in caught.value.message
+    assert "changed before or while it was sent" in caught.value.message
+
+
+def test_a_change_that_restores_size_and_mtime_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.tgz"
+    path.write_bytes(os.urandom(8 << 20))
+    before = path.stat()
+
+    def change(event: Event) -> None:
+        if getattr(event, "done", 0) == 7 << 20:
+            with path.open("r+b") as file:
+                file.write(b"other")
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    with raw_server(answer(200)) as store, pytest.raises(e2b_upload.SourceError) as caught:
+        e2b_upload.put(path, store.url + "/k", on_event=change)
+    assert "The stored object may be corrupt" in caught.value.hint
+
+
+@pytest.mark.parametrize("change", [os.utime, lambda path: os.link(path, f"{path}.link")])
+def test_a_file_that_is_touched_or_linked_while_it_is_sent(
+    change: Callable[[Path], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.tgz"
+    path.write_bytes(content := os.urandom(1 << 20))
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+    def on_event(event: Event) -> None:
+        if getattr(event, "done", 0) == len(content) // 2:
+            change(path)
+
+    with raw_server(answer(200, headers={"ETag": f'"{md5}"'})) as store:
+        receipt = e2b_upload.put(path, store.url + "/k", on_event=on_event)
+    assert receipt.verified == "md5"
+
+
+def test_a_file_that_shrinks_while_it_is_sent_is_a_source_that_failed(tmp_path: Path) -> None:
+    path = tmp_path / "a.tgz"
+    path.write_bytes(os.urandom(8 << 20))
+
+    def shrink(event: Event) -> None:
+        if getattr(event, "done", 0) == 1 << 20:
+            os.truncate(path, 1 << 20)
+
+    with raw_server(answer(200)) as store, pytest.raises(e2b_upload.SourceError, match="shrank"):
+        e2b_upload.put(path, store.url + "/k", on_event=shrink)
 
 
 @pytest.mark.parametrize("name", ["fifo", "a\0b"])
