@@ -10,7 +10,6 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from e2b_upload import __version__
-from e2b_upload.cli.completion import InstallCompletion, ShowCompletion
 from e2b_upload.cli.inputs import (
     StandardInput,
     as_utf8,
@@ -116,7 +115,6 @@ HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
     cls=_Group,
     name=PROGRAM,
-    add_completion=False,  # completion.py has a faster one
     context_settings=HELP,
     pretty_exceptions_enable=False,  # its frames would show the URL
     rich_markup_mode="rich",
@@ -145,8 +143,6 @@ def root(
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
     ] = False,
-    show_completion: ShowCompletion = None,
-    install_completion: InstallCompletion = None,
 ) -> None:
     """Pack a build context by .dockerignore, and PUT it to a presigned URL."""
 

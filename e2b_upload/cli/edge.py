@@ -16,7 +16,6 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 from e2b_upload.cli.app import PROGRAM, app
-from e2b_upload.cli.completion import ASKED, answer, with_shell
 from e2b_upload.cli.inputs import given_as
 from e2b_upload.cli.report import SIGNALS, Color, Report, use_color
 from e2b_upload.cli.streams import STDERR, Forgiving, take_over
@@ -26,6 +25,7 @@ from e2b_upload.errors import Interrupted, SpoolError, UploadError, UsageError, 
 GRACE_SECONDS = 0.6
 _SIZE = re.compile("[0-9]{1,4}")  # of a window, in characters
 SHOW_CURSOR = b"\x1b[?25h"
+COMPLETE = "_E2B_UPLOAD_COMPLETE"  # set by the shell functions that Typer installs
 
 
 def main() -> NoReturn:
@@ -92,19 +92,16 @@ def _reported(args: list[str], report: Report, output: Forgiving | None) -> int:
 
 
 def _dispatch(args: list[str], report: Report) -> int:
-    if (asked := os.environ.get(ASKED)) is not None:
-        print(*answer(get_command(app), asked), sep="\n")
-        return 0
-    if not args:  # a mistake: the help was not asked for
+    completing = COMPLETE in os.environ
+    if not args and not completing:  # a mistake: the help was not asked for
         with redirect_stdout(sys.stderr):
             app(["--help"], prog_name=PROGRAM, standalone_mode=False)
         return UsageError.exit_code
-    args = with_shell(args)
     command: Any = get_command(app)
     name = PROGRAM
     # The group has no options that go before a command; to look for them Typer would import
     # pydantic, which takes a third of the time of `build --help`.
-    if args[0] in command.commands:
+    if not completing and args[0] in command.commands:
         command, name, args = command.commands[args[0]], f"{PROGRAM} {args[0]}", args[1:]
     try:
         return command.main(args, prog_name=name, standalone_mode=False, obj=report) or 0
