@@ -55,7 +55,7 @@ else:
 def resolve(_: object, env: Any, node: Any, contnode: Any) -> Any:
     """Find what a docstring calls by its bare name, or where it lives, among the public names."""
     name = node["reftarget"].rpartition(".")[2]
-    if node.get("refdomain") == "py" and name in e2b_upload.__all__:
+    if node.get("refdomain") == "py" and name in dir(e2b_upload):
         return env.get_domain("py").resolve_xref(
             env, node["refdoc"], env.app.builder, "obj", f"e2b_upload.{name}", node, contnode
         )

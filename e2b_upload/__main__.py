@@ -18,9 +18,9 @@ def main() -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
-    from e2b_upload.cli import edge  # noqa: PLC0415  (what the above is for)
+    from e2b_upload.cli import main as command_line  # noqa: PLC0415  (what the above is for)
 
-    edge.main()
+    command_line.main()
 
 
 def _end(signum: int, frame: FrameType | None) -> None:

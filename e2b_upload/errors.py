@@ -43,7 +43,7 @@ def how_to_read(error: OSError) -> str:
 
 
 class UploadError(Exception):
-    """What every expected failure derives from.
+    """Base class of all expected errors.
 
     Attributes:
         message: what happened, and to which path or host. Never holds a URL's query.
@@ -51,6 +51,8 @@ class UploadError(Exception):
         http_status: the store's answer, or None where there was none.
         code: the store's own name for the error, such as ``AccessDenied``.
         request_id: what the store's operators ask for.
+        parameter: the parameter whose value is wrong, or an empty string. Messages and hints name
+            parameters in backticks.
     """
 
     kind: ClassVar[str]
@@ -64,6 +66,7 @@ class UploadError(Exception):
         http_status: int | None = None,
         code: str | None = None,
         request_id: str | None = None,
+        parameter: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -71,6 +74,7 @@ class UploadError(Exception):
         self.http_status = http_status
         self.code = code
         self.request_id = request_id
+        self.parameter = parameter
 
 
 class UsageError(UploadError):
@@ -94,6 +98,11 @@ class SpoolError(UploadError):
     exit_code = 4
 
 
+def archive_unreadable(error: OSError) -> SpoolError:
+    """Return the error of an archive that was written and cannot be read."""
+    return SpoolError(f"the archive cannot be read back: {error.strerror}", hint="Check the disk.")
+
+
 class UnavailableError(UploadError):
     """The network or the store failed in a way that may pass.
 
@@ -107,10 +116,15 @@ class UnavailableError(UploadError):
 
 
 class RefusedError(UploadError):
-    """The store refuses, or surely will: the same call will fail again."""
+    """The store refuses, or certainly will: the same call will fail again.
+
+    Attributes:
+        expired: True if the URL has expired.
+    """
 
     kind = "refused"
     exit_code = 6
+    expired = False
 
 
 class Interrupted(BaseException):

@@ -1,37 +1,37 @@
-"""What holds for every test: it stays on this machine, and signals mean what they mean."""
+"""Setup of all tests: no connections to other machines, default signal handlers, servers."""
 
 import ipaddress
-import os
 import signal
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from coverage import Coverage
+from hypothesis import settings
 
 from tests.support.azurite import Azurite, azurite
 from tests.support.nginx import Nginx, nginx
 from tests.support.seaweed import Seaweed, seaweed
 from tests.support.servers import MissingError
 
-_UNMEASURED = (
-    *("tests/docs/", "tests/faults/", "tests/fuzz/", "tests/recipes/", "tests/soak/"),
-    *("tests/archive/test_blocks.py", "tests/archive/test_roundtrip.py"),
-    *("tests/cli/test_secrets.py", "tests/cli/test_streams.py"),
-    *("tests/context/test_corpus.py", "tests/context/test_weight.py"),
-    *("tests/real/test_docker.py", "tests/test_contexts.py"),
-)
+_TESTS = Path(__file__).parent
+_SLOW = {"bench", "faults", "fuzz", "packaging", "real", "recipes", "soak"}
+"""Directories whose tests take seconds, wait in real time, or test no module of the package."""
+
+# On a busy machine, any example can take longer than Hypothesis allows by default.
+settings.register_profile("without deadline", deadline=None)
+settings.load_profile("without deadline")
 
 _connect = socket.socket.connect
 _getaddrinfo = socket.getaddrinfo
 
 
 def _is_here(host: object) -> bool:
-    """Whether a host is this machine; an empty one, and a Unix socket's path, are."""
-    # inet_aton(3) knows short forms, too: 127.1.
+    """Return whether a host is this machine, as empty names and Unix socket paths are."""
+    # inet_aton(3) also accepts short forms: 127.1.
     if not isinstance(host, str) or host in {"", "localhost"} or host.startswith("127."):
         return True
     try:
@@ -42,12 +42,12 @@ def _is_here(host: object) -> bool:
 
 def _connect_here(self: socket.socket, address: Any) -> None:
     if self.family in {socket.AF_INET, socket.AF_INET6} and not _is_here(address[0]):
-        pytest.fail(f"a test wants to connect to {address[0]}, which is not loopback")
+        pytest.fail(f"a test tried to connect to {address[0]}, which is not loopback")
     _connect(self, address)
 
 
 def _look_up_here(host: Any, *args: Any, **kwargs: Any) -> Any:
-    """Know only this machine, so that no test asks a name server."""
+    """Resolve only names of this machine, so that no test asks a name server."""
     name = host.decode() if isinstance(host, bytes) else host
     (name or "").encode("idna")  # may raise UnicodeError, as in the real one
     if not _is_here(name):
@@ -59,9 +59,9 @@ def _look_up_here(host: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def pytest_configure() -> None:
-    """Heed the signals that whoever started this ignores, as `nohup` and `&` do.
+    """Restore the default signal handlers, which `nohup` and `&` replace.
 
-    A child inherits what is ignored, and the tests of signals would wait for ever.
+    A child process inherits ignored signals, so tests that send one would never end.
     """
     for number, handler in (
         (signal.SIGINT, signal.default_int_handler),
@@ -73,27 +73,13 @@ def pytest_configure() -> None:
             signal.signal(number, handler)
 
 
-@pytest.fixture(autouse=True)
-def _unmeasured(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Measure no coverage of what takes long and runs through all of it.
-
-    To be traced costs a test as much again, and others run the same lines. A worker of pytest-xdist
-    is measured twice, as a worker and as a child, of which pytest-cov's `no_cover` ends one.
-    """
-    if not request.node.nodeid.startswith(_UNMEASURED):
-        yield
-        return
-    stopped = []
-    while (measuring := Coverage.current()) is not None:
-        measuring.stop()
-        stopped.append(measuring)
-    # Not by the fixture monkeypatch: asked for here, it would undo a test's own changes last.
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
-            patch.delenv(name)
-        yield
-    for measuring in reversed(stopped):
-        measuring.start()
+@pytest.hookimpl(tryfirst=True)  # before pytest reads -m
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests as slow that need an optional program, or are in a slow directory."""
+    for item in items:
+        directory = item.path.relative_to(_TESTS).parts[0]
+        if directory in _SLOW or item.get_closest_marker("real"):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True, scope="session")

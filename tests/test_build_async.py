@@ -1,4 +1,4 @@
-"""A build beside an event loop: the loop goes on, and cancelling it leaves nothing."""
+"""Builds in an event loop: they do not block it, and cancelling one leaves nothing behind."""
 
 import asyncio
 import gc
@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -47,23 +46,21 @@ def spool_dir(tmp_path: Path) -> Iterator[Path]:
     assert len(os.listdir("/proc/self/fd")) <= len(descriptors)
 
 
-def test_it_does_what_build_does(context: Path, spool_dir: Path) -> None:
+def test_it_returns_and_raises_as_build_does(context: Path, spool_dir: Path) -> None:
+    async def build(url: str) -> e2b_upload.Receipt:
+        return await e2b_upload.build_async(context, url + TARGET, spool_dir=spool_dir)
+
     with raw_server(answer(500), answer(200)) as server:
-        receipt = asyncio.run(
-            e2b_upload.build_async(context, server.url + TARGET, spool_dir=spool_dir)
-        )
+        receipt = asyncio.run(build(server.url))
     assert (receipt.http_status, receipt.attempts, receipt.archive.files) == (200, 2, 1)
     assert server.requests[1].body_sha256 == receipt.archive.sha256
-
-
-def test_what_build_raises_is_raised(context: Path, spool_dir: Path) -> None:
     with raw_server(answer(403)) as server, pytest.raises(e2b_upload.RefusedError):
-        asyncio.run(e2b_upload.build_async(context, server.url + TARGET, spool_dir=spool_dir))
+        asyncio.run(build(server.url))
 
 
-def test_the_loop_goes_on_beside_a_large_upload(context: Path, spool_dir: Path) -> None:
+def test_a_large_upload_does_not_block_the_loop(context: Path, spool_dir: Path) -> None:
     with (context / "hole").open("wb") as file:
-        file.truncate(500 << 20)
+        file.truncate(100 << 20)
     gaps: list[float] = []
 
     async def tick() -> None:
@@ -85,9 +82,9 @@ def test_the_loop_goes_on_beside_a_large_upload(context: Path, spool_dir: Path) 
 
     with raw_server(answer(200)) as server:
         receipt = asyncio.run(both(server.url + TARGET))
-    assert receipt.archive.bytes > 500 << 20
-    assert len(gaps) > 10
-    # Where the loop waited for the build there would be one gap as long as all of it.
+    assert receipt.archive.bytes > 100 << 20
+    assert len(gaps) > 3
+    # If the build blocked the loop, one gap would be as long as the build.
     assert max(gaps) < max(1.0, sum(gaps) / 4)
 
 
@@ -95,16 +92,16 @@ def test_the_loop_goes_on_beside_a_large_upload(context: Path, spool_dir: Path) 
     ("script", "when"),
     [
         pytest.param(answer(200), "pack", id="while it is packed"),
-        pytest.param(stall_sending(), "put", id="while a send blocks"),
+        pytest.param(stall_sending(), "put", id="while a send blocks", marks=pytest.mark.slow),
         pytest.param(silent(), "put", id="while the store is silent"),
         pytest.param(answer(503, headers={"Retry-After": "60"}), "retry", id="while it waits"),
     ],
 )
-def test_cancelling_stops_it_and_frees_all(
+def test_cancelling_leaves_nothing_behind(
     script: Script, when: str, context: Path, spool_dir: Path
 ) -> None:
     (context / "more").mkdir()
-    for number in range(20_000 if when == "pack" else 0):
+    for number in range(3_000 if when == "pack" else 0):
         (context / "more" / str(number)).touch()
     if when == "put":
         (context / "data").write_bytes(os.urandom(16 << 20))
@@ -136,7 +133,7 @@ def test_cancelling_stops_it_and_frees_all(
     assert not [event for event in events if getattr(event, "step", "") == "put"] or when != "pack"
 
 
-def test_a_build_that_is_cancelled_before_it_began_does_nothing(
+def test_a_build_that_is_cancelled_before_it_starts_does_nothing(
     context: Path, spool_dir: Path
 ) -> None:
     async def cancelled(url: str) -> None:
@@ -150,48 +147,16 @@ def test_a_build_that_is_cancelled_before_it_began_does_nothing(
     assert not server.requests
 
 
-def test_who_gives_up_by_a_time_out_is_told_so(context: Path, spool_dir: Path) -> None:
+def test_a_timeout_is_raised(context: Path, spool_dir: Path) -> None:
     async def in_time(url: str) -> None:
-        async with asyncio.timeout(0.5):
+        async with asyncio.timeout(0.3):
             await e2b_upload.build_async(context, url, spool_dir=spool_dir)
 
     with raw_server(silent()) as server, pytest.raises(TimeoutError):
         asyncio.run(in_time(server.url + TARGET))
 
 
-def test_a_build_that_waits_for_no_thread_is_cancelled_at_once(
-    context: Path, spool_dir: Path
-) -> None:
-    """However many there are: none waits for another."""
-
-    async def many(url: str) -> float:
-        loop = asyncio.get_running_loop()
-        loop.set_default_executor(ThreadPoolExecutor(1))
-        sending = asyncio.Event()
-
-        def watch(event: Event) -> None:
-            if isinstance(event, Progress) and event.step == "put":
-                loop.call_soon_threadsafe(sending.set)
-
-        tasks = [
-            asyncio.create_task(
-                e2b_upload.build_async(context, url, spool_dir=spool_dir, on_event=watch)
-            )
-            for _ in range(4)
-        ]
-        await asyncio.wait_for(sending.wait(), 30)
-        start = time.monotonic()
-        for task in reversed(tasks):
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-        return time.monotonic() - start
-
-    with raw_server(silent()) as server:
-        assert asyncio.run(many(server.url + TARGET)) < 10
-
-
-def test_cancelling_twice_frees_all_the_same(context: Path, spool_dir: Path) -> None:
+def test_cancelling_twice_leaves_nothing_behind(context: Path, spool_dir: Path) -> None:
     async def twice(url: str) -> list[str]:
         reached, complaints = asyncio.Event(), []
         loop = asyncio.get_running_loop()

@@ -14,7 +14,7 @@ import pytest
 import e2b_upload
 from e2b_upload.events import Finished
 from tests.cli.cases import STORED
-from tests.cli.harness import QUERY, Place
+from tests.cli.harness import Place
 from tests.support.rawserver import raw_server
 
 if TYPE_CHECKING:
@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from e2b_upload.events import Event
     from tests.support.rawserver import RawServer
 
-URL = f"http://127.0.0.1:9/k?{QUERY}"
 CHECK = (
-    "Check that CONTEXT is the right directory, or pass --allow-empty to accept an empty archive."
+    "Check that CONTEXT is the right directory, or set `allow_empty` to accept an empty archive."
 )
 
 
@@ -75,59 +74,47 @@ def test_an_empty_context_is_sent_if_that_is_allowed(context: Path, store: RawSe
         assert tar.getnames() == []
 
 
-@pytest.mark.parametrize("command", ["pack ctx", "build ctx --dry-run", f"build ctx --url {URL}"])
-def test_an_archive_that_exists_is_not_replaced(command: str, tmp_path: Path) -> None:
+def test_an_existing_archive_is_not_replaced(tmp_path: Path) -> None:
     place = Place.furnish(tmp_path)
     place.write("kept", b"before")
-    args = [*command.split(), "-x", "**", "-o", "kept"]
+    args = ["build", "ctx", "--dry-run", "-x", "**", "-o", "kept"]
     error = place.run(*args, "--json").told(3)
     assert error["message"].endswith("by --exclude 1: **")
-    assert error["hint"] == f"Re-include files with a !pattern after it. {CHECK}"
+    check = CHECK.replace("`allow_empty`", "--allow-empty")
+    assert error["hint"] == f"Re-include files with a !pattern after it. {check}"
     assert (place.path / "kept").read_bytes() == b"before"
     assert place.left_behind() == []
-    if "--url" not in args:
-        assert place.run(*args, "--allow-empty").code == 0
-        with tarfile.open(place.path / "kept") as tar:
-            assert tar.getnames() == []
+    e2b_upload.pack(tmp_path / "ctx", tmp_path / "kept", exclude=["**"], allow_empty=True)
+    with tarfile.open(place.path / "kept") as tar:
+        assert tar.getnames() == []
 
 
-def test_nothing_is_written_to_a_stream(context: Path, tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    (tmp_path / "tmp").mkdir()
-    ended = place.run("pack", context.name, "-o", "-")
-    assert (ended.code, ended.out) == (3, b"")
+def test_nothing_is_written_to_a_stream(context: Path) -> None:
     stream = io.BytesIO()
     with pytest.raises(e2b_upload.SourceError):
         e2b_upload.pack(context, stream)
     assert stream.getvalue() == b""
 
 
-@pytest.mark.parametrize("entry", ["directory", "symlink", "file"])
+@pytest.mark.parametrize("entry", ["directories", "symlinks", "files"])
 def test_one_entry_of_any_kind_is_enough(entry: str, context: Path) -> None:
     path = context / "only"
-    if entry == "directory":
+    if entry == "directories":
         path.mkdir()
-    elif entry == "symlink":
+    elif entry == "symlinks":
         path.symlink_to("nowhere")
     else:
         path.touch()
-    archive = e2b_upload.pack(context, io.BytesIO())
-    counts = {
-        "file": archive.files,
-        "directory": archive.directories,
-        "symlink": archive.symlinks,
-    }
-    assert counts == dict.fromkeys(counts, 0) | {entry: 1}
+    assert getattr(e2b_upload.pack(context, io.BytesIO()), entry) == 1
 
 
 # What the message says
 
 
-@pytest.mark.parametrize("follow_symlinks", [False, True])
-def test_a_directory_may_be_empty(*, follow_symlinks: bool, context: Path, tmp_path: Path) -> None:
+def test_an_empty_directory_is_named(context: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("ctx")
     for path in (context, tmp_path / "link"):
-        error = refused(path, follow_symlinks=follow_symlinks)
+        error = refused(path, follow_symlinks=True)
         assert error.message == f"the context {path} is empty"
         assert error.hint == CHECK
 
@@ -136,7 +123,6 @@ def test_a_directory_may_be_empty(*, follow_symlinks: bool, context: Path, tmp_p
     ("lines", "exclude", "by"),
     [
         ("# all\n\n**\n", [], ".dockerignore line 3: **"),
-        ("*", [], ".dockerignore line 1: *"),
         ("b", ["*"], "--exclude 1: *"),
         ("b\nd\n.dockerignore", ["c", "a"], "--exclude 2: a"),
         # Later patterns match, too, but there was nothing left to exclude.
@@ -144,7 +130,6 @@ def test_a_directory_may_be_empty(*, follow_symlinks: bool, context: Path, tmp_p
         # An exception took entries back, and a later pattern excluded them again.
         ("*\n!a\n!d\nb\n[a]\nd", ["a"], ".dockerignore line 6: d"),
         ("*\n!nowhere\n!d/nothing", [], ".dockerignore line 1: *"),
-        ("*\n!d/**/f\nd/e\nb", [], ".dockerignore line 1: *"),
         ("*\n!d/e/g\nb\n**/g\nd", [], ".dockerignore line 4: **/g"),
     ],
 )
@@ -187,14 +172,12 @@ def test_what_was_skipped_is_named(context: Path, monkeypatch: pytest.MonkeyPatc
     assert error.message == f"{expected}; the last entries are excluded by --exclude 1: x"
 
 
-@pytest.mark.parametrize("count_first", [False, True])
-def test_an_archive_alone_in_its_context_is_not_replaced(
-    *, context: Path, count_first: bool
-) -> None:
+def test_an_archive_alone_in_its_context_is_not_replaced(context: Path) -> None:
     (context / "out").write_bytes(b"before")
-    with pytest.raises(e2b_upload.SourceError) as caught:
-        e2b_upload.pack(context, context / "out", count_first=count_first)
-    assert caught.value.message.endswith(": skipped the archive itself")
+    for count_first in (False, True):
+        with pytest.raises(e2b_upload.SourceError) as caught:
+            e2b_upload.pack(context, context / "out", count_first=count_first)
+        assert caught.value.message.endswith(": skipped the archive itself")
     assert (context / "out").read_bytes() == b"before"
 
 
@@ -218,6 +201,6 @@ def test_a_context_may_change_before_the_reason_is_found(
     assert error.hint
 
 
-def test_a_credential_that_is_denied_is_what_is_told(context: Path) -> None:
+def test_a_denied_credential_is_the_reason(context: Path) -> None:
     (context / ".env").write_text("PASSWORD=pa55word-for-nobody\n")
     assert "looks like" in refused(context, secrets="deny").message

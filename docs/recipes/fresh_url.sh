@@ -1,7 +1,7 @@
 #!/bin/sh
-# Pack a folder once, and put it with another URL where the last one was refused.
+# Pack a directory once, and request another URL if an upload fails.
 #   sh fresh_url.sh ./ctx python3 presign_s3.py my-bucket ctx.tar.gz
-# What follows the folder is a command that prints a presigned URL.
+# After the directory, pass a command that prints a presigned URL.
 set -eu
 context=$1
 shift
@@ -17,7 +17,7 @@ for url in first second third; do
   code=0
   "$@" | e2b-upload put "$scratch/ctx.tar.gz" --url - || code=$?
   case $code in
-    5 | 6) echo "the $url URL did not do" >&2 ;;
+    5 | 6) echo "the upload with the $url URL failed" >&2 ;;
     *) break ;;
   esac
 done

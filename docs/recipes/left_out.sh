@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Name each file that Git tracks and that is not sent, after the pattern that keeps it back.
+# List each file that Git tracks but that is not sent, with the pattern that excludes it.
 #   bash left_out.sh ./ctx
-set -euo pipefail # a pipe fails where any part of it does
+set -euo pipefail # a pipeline fails if any command in it fails
 
-# With ./ before it no name is an option, and none is the - that means standard input.
+# The prefix ./ keeps a name from being an option, or the - that means standard input.
 git -C "$1" ls-files -z |
   while IFS= read -r -d '' name; do printf './%s\0' "$name"; done |
   xargs -0 -r e2b-upload explain -- "$1" |

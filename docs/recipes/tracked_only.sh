@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Upload what Git tracks of a folder, as it is there now, and nothing else.
+# Upload the files of a directory that Git tracks, in their current state, and nothing else.
 #   bash tracked_only.sh ./ctx python3 presign_s3.py my-bucket ctx.tar.gz
-# What follows the folder is a command that prints a presigned URL.
-set -euo pipefail # a pipe fails where any part of it does
+# After the directory, pass a command that prints a presigned URL.
+set -euo pipefail # a pipeline fails if any command in it fails
 context=$1
 shift
 
@@ -12,7 +12,7 @@ trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# Whether a file is there, and not by way of a link, which may lead to what is not tracked.
+# True if the file exists and no parent is a link, which could lead to untracked files.
 is_there() {
   local folder=$1
   while [[ $folder == */* ]]; do
@@ -22,20 +22,20 @@ is_there() {
   [[ -e $context/$1 || -L $context/$1 ]]
 }
 
-# Of submodules, too. A repository that is none of them is to Git a folder, and no more.
+# Includes submodules. To Git, any other repository is just a directory.
 tracked() {
   git -C "$context" ls-files -z --recurse-submodules |
     while IFS= read -r -d '' name; do
       is_there "$name" || continue
       if [[ -d $context/$name && ! -L $context/$name && $(ls -A -- "$context/$name") ]]; then
-        printf 'Git tracks nothing in %q, and there are files: is it a submodule?\n' "$name" >&2
+        printf 'Git tracks nothing in %q, but it contains files: is it a submodule?\n' "$name" >&2
         exit 1
       fi
       printf './%s\0' "$name"
     done
 }
 
-# What is not copied cannot be sent, whatever its name is: no pattern has to match it.
+# A file that is not copied cannot be sent, whatever its name, so no patterns are needed.
 tracked | tar -C "$context" --null --no-recursion -T - -cf - | tar -xpf - -C "$scratch"
 
 ignore=(--no-ignore)

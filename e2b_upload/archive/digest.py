@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from e2b_upload.archive.threads import Worker, wait_for
-from e2b_upload.errors import SpoolError
+from e2b_upload.errors import archive_unreadable
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -53,9 +53,7 @@ class _Digest:
         self._sizes.put(None)
         outcome = self._outcome.get()
         if isinstance(outcome, OSError):
-            raise SpoolError(
-                f"the archive cannot be read back: {outcome.strerror}", hint="Look at the disk."
-            ) from outcome
+            raise archive_unreadable(outcome) from outcome
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome

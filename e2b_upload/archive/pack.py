@@ -7,22 +7,22 @@ import time
 from collections.abc import Generator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from operator import attrgetter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, get_args
 
 from e2b_upload.archive import tar
 from e2b_upload.archive.blocks import BlockWriter
 from e2b_upload.archive.cores import usable_cores
-from e2b_upload.archive.deflate import codec_for
+from e2b_upload.archive.deflate import Compression, codec_for
 from e2b_upload.archive.digest import Digesting
 from e2b_upload.context.problems import Problems
+from e2b_upload.context.root import has_changed
 from e2b_upload.errors import SourceError, UsageError, how_to_read
 from e2b_upload.events import Finished, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from e2b_upload.archive.deflate import Buffer, Compression
+    from e2b_upload.archive.deflate import Buffer
     from e2b_upload.archive.spool import Spool
     from e2b_upload.context.collect import Entry
     from e2b_upload.context.problems import Problem
@@ -34,8 +34,51 @@ if TYPE_CHECKING:
 # 2 MiB to compress and what comes of them, so it has an end, too.
 _MOST_FAST_THREADS, _MOST_THREADS = 4, 16
 _ENTRIES_AN_EVENT = 256
-# What tells that a file is what it was.
-_version = attrgetter("st_mtime_ns", "st_ctime_ns", "st_size", "st_ino", "st_dev")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackSettings:
+    """How an archive is written.
+
+    Attributes:
+        compression: ``fast``, ``default`` or ``small`` for gzip, ``none`` for a plain tar.
+        threads: how many compress; None for :attr:`workers` to decide.
+        mtime: seconds since the epoch; no time in the archive is later.
+        spool_dir: where the spool is; None for ``TMPDIR`` or a temporary directory on a disk.
+
+    Raises:
+        UsageError: unknown compression, or no threads.
+    """
+
+    compression: Compression = "default"
+    threads: int | None = None
+    mtime: int | None = None
+    spool_dir: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.compression not in get_args(Compression):
+            raise UsageError(
+                f"{self.compression!r} is no compression",
+                hint=f"Choose {', '.join(get_args(Compression))}.",
+            )
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"{self.threads} is no number of threads", hint="Give 1 or more.")
+
+    @property
+    def workers(self) -> int:
+        """How many threads compress; 0 for a plain tar.
+
+        By default as many as the usable cores are worth: at ISA-L's speed the thread that reads
+        keeps one core busy itself.
+        """
+        if self.compression == "none":
+            return 0
+        if self.threads is not None:
+            return self.threads
+        cores = usable_cores()
+        if self.compression == "small":
+            return min(cores, _MOST_THREADS)
+        return min(max(cores - 1, 1), _MOST_FAST_THREADS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +125,8 @@ def pack_entries(
     entries: Iterable[Entry | Problem],
     root: Root,
     spool: Spool,
+    settings: PackSettings,
     *,
-    compression: Compression = "default",
-    threads: int | None = None,
-    mtime: int | None = None,
     hashing: Hashing | None = None,
     on_event: OnEvent,
 ) -> Archive:
@@ -99,9 +140,7 @@ def pack_entries(
             generator closed.
         root: where the entries' files are; the one they were collected from, for speed.
         spool: empty.
-        compression: ``none`` is a plain tar.
-        threads: how many compress; by default :func:`default_threads`. A plain tar needs none.
-        mtime: seconds since the epoch; no time in the archive is later.
+        settings: how to compress; its ``spool_dir`` is not looked at.
         hashing: fed all that is packed.
         on_event: told of progress.
 
@@ -109,7 +148,6 @@ def pack_entries(
         SourceError: files that cannot be read, or are not what they were when they were collected,
             and the problems among the entries.
         SpoolError: the disk is full.
-        UsageError: no such compression, or number of threads.
     """
     start = time.monotonic()
     counts = {"file": 0, "directory": 0, "symlink": 0, "hardlink": 0, "special": 0}
@@ -122,21 +160,18 @@ def pack_entries(
         spool.write(data)
         digesting.grown(spool.written)
 
-    if threads is not None and threads < 1:
-        raise UsageError(f"{threads} is no number of threads", hint="Give 1 or more.")
-    if compression == "none":
-        threads = 0
-    elif threads is None:
-        threads = default_threads(compression)
     # The walk holds folders open: closed at once, also after a failure.
     with closing(entries) if isinstance(entries, Generator) else nullcontext():
         rest = enumerate(entries, start=1)
         try:
             with Digesting(spool.fileno()) as digesting:
                 with BlockWriter(
-                    codec_for(compression), write, threads=threads, on_block=report
+                    codec_for(settings.compression),
+                    write,
+                    threads=settings.workers,
+                    on_block=report,
                 ) as out:
-                    packing = _Packing(root, out, mtime, hashing)
+                    packing = _Packing(root, out, settings.mtime, hashing)
                     for number, entry in rest:
                         packing.add(entry)
                         counts[entry.type] += 1
@@ -175,17 +210,6 @@ def pack_entries(
         )
     )
     return archive
-
-
-def default_threads(compression: Compression) -> int:
-    """Return how many threads compress: as many as the cores that this process may use are worth.
-
-    At ISA-L's speed the thread that reads has a core's worth of work itself.
-    """
-    cores = usable_cores()
-    if compression == "small":
-        return min(cores, _MOST_THREADS)
-    return min(max(cores - 1, 1), _MOST_FAST_THREADS)
 
 
 class _Packing:
@@ -274,7 +298,7 @@ def _look(root: Root, entry: Entry | Problem) -> None:
         now = os.fstat(descriptor)
     finally:
         os.close(descriptor)
-    if _version(now) != _version(entry.stat):
+    if has_changed(entry.stat, now):
         raise _changed(root, entry, now)
 
 

@@ -67,7 +67,8 @@ class Spool:
         except OSError as error:
             raise SpoolError(
                 f"no archive can be written in {printable(self.folder)}: {error.strerror}",
-                hint="Choose a folder on a disk with --spool-dir, or set TMPDIR.",
+                hint="Choose a directory on a disk with `spool_dir`, or set TMPDIR.",
+                parameter="spool_dir",
             ) from error
         self.written = 0
 
@@ -270,9 +271,9 @@ def _failed(doing: str, error: OSError) -> SpoolError:
     if why is None:
         return SpoolError(
             f"the archive cannot be {doing}: {error.strerror}",
-            hint="Choose another folder with --spool-dir, or another file with -o.",
+            hint="Choose another directory with `spool_dir`, or another file with `output`.",
         )
     return SpoolError(
         f"the archive cannot be {doing}: {why}",
-        hint="Make room there, or choose another disk: with --spool-dir, or for the file of -o.",
+        hint="Make room there, or choose another disk with `spool_dir` or `output`.",
     )

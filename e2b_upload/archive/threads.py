@@ -37,7 +37,7 @@ class Worker(threading.Thread):
         except RuntimeError as error:
             raise SpoolError(
                 "the system starts no more threads",
-                hint="Allow more processes (ulimit -u) or memory, or fewer --threads.",
+                hint="Allow more processes (ulimit -u) or memory, or fewer `threads`.",
             ) from error
 
     def run(self) -> None:

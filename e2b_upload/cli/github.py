@@ -12,13 +12,12 @@ import re
 import stat
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from e2b_upload.cli.units import duration, size
 from e2b_upload.errors import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable
 
 Level: TypeAlias = Literal["error", "warning"]
 
@@ -55,14 +54,14 @@ def annotate(level: Level, text: str) -> None:
         print(command, file=sys.stderr, flush=True)
 
 
-def summarize(told: Mapping[str, Any]) -> None:
-    """Append what ``--json`` would tell to the job's summary, if there is one.
+def summarize(status: str, facts: Iterable[tuple[str, str]]) -> None:
+    """Append a heading and a table of facts to the job's summary, if there is one.
 
-    A summary that cannot be written changes nothing: it is not what was asked for.
+    A summary that cannot be written is ignored: nobody asked for it.
     """
     if path := os.environ.get("GITHUB_STEP_SUMMARY"):
         with suppress(OSError):
-            _append(path, _summary(told).encode(errors="backslashreplace"))
+            _append(path, _summary(status, facts).encode(errors="backslashreplace"))
 
 
 def _append(path: str, data: bytes) -> None:
@@ -77,64 +76,22 @@ def _append(path: str, data: bytes) -> None:
         os.close(descriptor)
 
 
-def _summary(told: Mapping[str, Any]) -> str:
+def _summary(status: str, facts: Iterable[tuple[str, str]]) -> str:
     """Return a heading and a table, for Markdown.
 
     The table is HTML, in which Markdown means nothing until the next empty line: there is one way
     to escape, and it is the standard library's. In ``<code>`` GitHub makes no links either.
     """
-    kind = _failure if "error" in told else _template if "copies" in told else _success
-    facts = kind(told)
     rows = (
         f"<tr><th align='left'>{name}</th><td>{_code(value)}</td></tr>\n"
         for name, value in facts
         if value
     )
     # What stands before may not end in a line break.
-    return f"\n\n### {_TITLE}: {told['status']}\n\n<table>\n{''.join(rows)}</table>\n"
+    return f"\n\n### {_TITLE}: {status}\n\n<table>\n{''.join(rows)}</table>\n"
 
 
 def _code(text: str) -> str:
     from html import escape
 
     return "<br>".join(f"<code>{escape(printable(line))}</code>" for line in text.split("\n"))
-
-
-def _success(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    archive = told["archive"]
-    yield "to", told["url"] or ""
-    yield "size", f"{size(archive['bytes'])} ({archive['bytes']:,} bytes)"
-    if archive["files"] is not None:
-        yield "files", f"{archive['files']:,}, {size(archive['content_bytes'])}"
-    yield "SHA-256", archive["sha256"]
-    if told["attempts"]:
-        yield "verified", told["verified"] or "the store's answer proves nothing"
-    yield "took", duration(sum(told["seconds"].values()))
-    yield "attempts", str(told["attempts"] or "")
-
-
-def _template(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "template", told["template_id"] or "not there yet"
-    for copied in told["copies"]:
-        archive = copied["archive"]
-        lines = [
-            printable(copied["copy"]),
-            copied["status"] + (f", {size(archive['bytes'])}" if archive else ""),
-            f"files hash {copied['files_hash']}",
-        ]
-        if archive:
-            lines.append(f"SHA-256 {archive['sha256']}")
-        if copied["attempts"]:
-            lines.append(f"to {copied['url']}")
-            proof = copied["verified"] or "nothing: the store's answer proves nothing"
-            lines.append(f"verified by {proof}")
-        yield "COPY", "\n".join(lines)
-
-
-def _failure(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    error = told["error"]
-    yield "what happened", error["message"]
-    yield "what to do", error["hint"]
-    yield "kind", f"{error['kind']} (exit code {error['exit_code']})"
-    yield "answer", " ".join(str(error[key]) for key in ("http_status", "code") if error[key])
-    yield "request id", error["request_id"] or ""

@@ -8,7 +8,7 @@ import re
 import sys
 from contextlib import suppress
 from decimal import Decimal
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from e2b_upload.cli.streams import STDOUT
 from e2b_upload.errors import UsageError, printable
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import typer
-
-    from e2b_upload.errors import UploadError
+    from typer._click.core import Context as ClickContext
+    from typer._click.core import Parameter
 
 _MAX_NAME = 11  # characters of what may be a header's name: longer words are shown to nobody
 _MAX_SECRET_BYTES = 64 * 1024
@@ -29,16 +29,6 @@ _SIZE = re.compile(
     r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*(?:([KMGT]?)B|([KMGT])IB)?\s*",
     re.ASCII | re.IGNORECASE,
 )
-
-
-# How messages about an option's value begin that do not name the option.
-_ABOUT = {
-    "url": "the URL",
-    "ignore_file": "the ignore file",
-    "spool_dir": "no archive can be written in",
-    "api_url": "the address of E2B's API",
-    "domain": "the domain of E2B's API",
-}
 
 
 class StandardInput:
@@ -100,27 +90,12 @@ def is_given(ctx: typer.Context, option: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def given_as(ctx: typer.Context, param: Any) -> str:  # noqa: ANN401  (Typer's own Parameter)
+def given_as(ctx: ClickContext, param: Parameter) -> str:
     """Return where a value comes from: the name of an option, or of an environment variable."""
-    source = ctx.get_parameter_source(param.name)
+    source = ctx.get_parameter_source(param.name or "")
     if source is not None and source.name == "ENVIRONMENT":
         return str(param.envvar)
-    return str(max(param.opts, key=len))
-
-
-def name_variables(ctx: typer.Context, error: UploadError) -> None:
-    """Make an error name the environment variable that was set, not the option that was not."""
-    for param in ctx.command.params:
-        given, option = given_as(ctx, param), max(param.opts, key=len)
-        if given == option:
-            continue
-        if param.name == "url" and (ctx.params["url"] == "-" or ctx.params["url_file"] is not None):
-            continue  # the variable does not hold the URL
-        if param.name in _ABOUT and error.message.startswith(_ABOUT[param.name]):
-            error.message = f"{given}: {error.message}"
-        else:
-            word = rf"(?<![\w-]){re.escape(option)}(?![\w-])"
-            error.message = re.sub(word, given, error.message)
+    return max(param.opts, key=len)
 
 
 def refuse_empty(option: str, value: str | None) -> None:
@@ -135,16 +110,16 @@ def refuse_empty(option: str, value: str | None) -> None:
         )
 
 
-def read_ignore_file(
+def ignore_file_source(
     ctx: typer.Context, stdin: StandardInput, ignore_file: str | None, *, no_ignore: bool
-) -> dict[str, Any]:
-    """Return which ignore file to read, as the library's own options."""
+) -> str | IO[bytes] | None:
+    """Return which ignore file to read, or None for the context's own."""
     if no_ignore and ignore_file is not None and is_given(ctx, "ignore_file"):
         raise UsageError("--no-ignore and --ignore-file exclude each other", hint="Choose one.")
     refuse_empty("--ignore-file", ignore_file)
     if no_ignore or ignore_file is None:
-        return {"no_ignore": no_ignore}
-    return {"ignore_file": stdin.take("--ignore-file") if ignore_file == "-" else ignore_file}
+        return None
+    return stdin.take("--ignore-file") if ignore_file == "-" else ignore_file
 
 
 def read_output(output: str | None, *, as_json: bool) -> str | IO[bytes] | None:
@@ -162,7 +137,8 @@ def read_output(output: str | None, *, as_json: bool) -> str | IO[bytes] | None:
         raise UsageError(
             "the archive would be written to the terminal", hint="Redirect it, or name a file."
         )
-    return open(STDOUT, "wb", closefd=False)
+    # Unbuffered: after a failed write, Python would try the rest again as it exits, and complain.
+    return open(STDOUT, "wb", buffering=0, closefd=False)
 
 
 def _is_standard_output(output: str) -> bool:
@@ -243,17 +219,15 @@ def read_headers(lines: list[str]) -> dict[str, str]:
     return headers
 
 
-def read_size(option: str, text: str | None) -> int | None:
+def read_size(parameter: str, text: str) -> int:
     """Return bytes: ``500``, ``500MB`` (500·10⁶), ``1.5GiB`` (1.5·2³⁰), in any case.
 
     Raises:
         UsageError: it is no size.
     """
-    if text is None:
-        return None
     if not (match := _SIZE.fullmatch(text)):
         raise UsageError(
-            f"'{printable(text)}' is no size for {option}",
+            f"'{printable(text)}' is not a valid size for `{parameter}`",
             hint="Write bytes, or a number with kB, MB, GB, TB (powers of 1,000) or KiB, MiB, GiB, "
             "TiB (of 1,024): 500MB.",
         )

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections import Counter, deque
 from dataclasses import replace
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from e2b_upload.archive.spool import default_folder
 from e2b_upload.cli import github
@@ -236,7 +236,7 @@ def _write_json(
     for entry in entries:
         text.write(comma + github.harmless_json(json.dumps(_as_json(entry))))
         comma = ", "
-    rest: dict[str, Any] = {
+    rest: dict[str, object] = {
         "files": totals.counts["file"],
         "directories": totals.counts["directory"],
         "symlinks": totals.counts["symlink"],
@@ -248,7 +248,7 @@ def _write_json(
     text.write(f"], {github.harmless_json(json.dumps(rest))[1:]}\n")
 
 
-def _as_json(entry: Entry) -> dict[str, Any]:
+def _as_json(entry: Entry) -> dict[str, object]:
     return {
         "path": entry.path,
         "type": entry.type,
@@ -315,7 +315,7 @@ def _remark(decision: Decision) -> str:
     return f"({'; '.join(told)})" if told else ""
 
 
-def _decision_as_json(decision: Decision) -> dict[str, Any]:
+def _decision_as_json(decision: Decision) -> dict[str, object]:
     rule = decision.rule
     return {
         "path": decision.path,

@@ -14,7 +14,7 @@ import threading
 import traceback
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import IO, TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
+from typing import IO, TYPE_CHECKING, Literal, TextIO, TypeAlias
 
 from e2b_upload import __version__
 from e2b_upload.cli import github
@@ -27,16 +27,17 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from e2b_upload.archive.pack import Archive
-    from e2b_upload.e2b.files_hash import Copy
+    from e2b_upload.e2b.copies import Copy
+    from e2b_upload.e2b.receipts import CopyReceipt, TemplateReceipt
     from e2b_upload.errors import Interrupted, UploadError
-    from e2b_upload.pipeline import Receipt
-    from e2b_upload.template import CopyReceipt, TemplateReceipt
+    from e2b_upload.receipts import Receipt
 
 Color: TypeAlias = Literal["auto", "always", "never"]
 
 EXIT_BUG = 1
 _KEY = re.compile("e2b_[0-9a-f]{16,}")  # of E2B's
 _SHORTEST_KEY = 8  # characters: what is shorter is no key, and would blot out words
+_PARAMETER = re.compile("`([a-z_]+)`")  # of a function of the library, in its messages
 _DIGITS_SHOWN = 12  # of 64: enough to tell two apart
 # What asks the program to stop.
 SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
@@ -64,6 +65,7 @@ class Report:
         verbose: more lines.
         color: escape sequences in messages.
         alone: what is held while something is said, so that a display does not draw meanwhile.
+        options: the option or variable of each of the library's parameters.
     """
 
     as_json: bool = False
@@ -71,6 +73,7 @@ class Report:
     verbose: bool = False
     color: bool = False
     alone: AbstractContextManager[object] = field(default_factory=nullcontext)
+    options: dict[str, str] = field(default_factory=dict)
     _secrets: set[str] = field(default_factory=set)
     _told: bool = False
     _telling: threading.Lock = field(default_factory=threading.Lock)
@@ -88,7 +91,7 @@ class Report:
         if len(key := (key or "").strip()) >= _SHORTEST_KEY:
             self._secrets.add(key)
 
-    def print_object(self, value: dict[str, Any]) -> None:
+    def print_object(self, value: dict[str, object]) -> None:
         """Print the one object; a signal that comes after it does not bring another."""
         # A signal's exception between the two would leave no object at all.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -124,20 +127,18 @@ class Report:
     def done(self, receipt: Receipt, status: str = "") -> None:
         """Show the result, under another status than the receipt's if one is given."""
         status = status or receipt.status
-        told = _as_json(receipt, status)
         if self.as_json:
-            self.print_object(told)
-        github.summarize(told)
+            self.print_object(_as_json(receipt, status))
+        github.summarize(status, _facts(receipt))
         if not self.quiet:
             self._say(_in_words(receipt), status, _GREEN)
         self._details(receipt)
 
     def done_template(self, receipt: TemplateReceipt) -> None:
         """Say what came of each COPY of a template."""
-        told = _template_as_json(receipt)
         if self.as_json:
-            self.print_object(told)
-        github.summarize(told)
+            self.print_object(_template_as_json(receipt))
+        github.summarize(receipt.status, map(_copy_fact, receipt.copies))
         self.detail(f"template {printable(receipt.template_id or 'that is not there yet')}")
         for each in receipt.copies:
             if not self.quiet:
@@ -171,7 +172,10 @@ class Report:
 
     def failed(self, error: UploadError | Interrupted) -> int:
         """Say what went wrong and what to do next; return the exit code."""
-        message, hint = self._redact(error.message), self._redact(getattr(error, "hint", ""))
+        given = self.options.get(getattr(error, "parameter", ""), "")
+        variable = f"{given}: " if given.isupper() else ""
+        texts = (variable + error.message, getattr(error, "hint", ""))
+        message, hint = (self._redact(self._with_options(text)) for text in texts)
         answered = {
             name: getattr(error, name, None) for name in ("http_status", "code", "request_id")
         }
@@ -210,10 +214,14 @@ class Report:
     def _failure(
         self, kind: str, message: str, hint: str, exit_code: int, **answered: object
     ) -> None:
-        told = _as_failure(kind, message, hint, exit_code, **answered)
         if self.as_json:
-            self.print_object(told)
-        github.summarize(told)
+            self.print_object(_as_failure(kind, message, hint, exit_code, **answered))
+        facts = [("what happened", message), ("what to do", hint)]
+        github.summarize("failed", [*facts, ("exit code", f"{exit_code} ({kind})")])
+
+    def _with_options(self, text: str) -> str:
+        """Return a message of the library, with options for the parameters that it names."""
+        return _PARAMETER.sub(lambda match: self.options.get(match[1], match[0]), text)
 
     def _redact(self, text: str) -> str:
         from e2b_upload.transfer.redaction import redact
@@ -231,7 +239,7 @@ class Report:
 
 def _as_failure(
     kind: str, message: str, hint: str, exit_code: int, **answered: object
-) -> dict[str, Any]:
+) -> dict[str, object]:
     nothing = {"http_status": None, "code": None, "request_id": None}
     error = {"kind": kind, "message": message, "hint": hint, "exit_code": exit_code}
     return {"status": "failed", "error": error | nothing | answered}
@@ -253,6 +261,26 @@ def _in_words(receipt: Receipt) -> str:
     return f"{packed}{where} in {took}{speed}"
 
 
+def _facts(receipt: Receipt) -> list[tuple[str, str]]:
+    """Return what the summary of a job tells of a receipt."""
+    archive = receipt.archive
+    proof = receipt.verified or "not verified: no checksum in the response"
+    return [
+        ("to", receipt.url or ""),
+        ("size", f"{size(archive.bytes)} ({archive.bytes:,} bytes)"),
+        ("SHA-256", archive.sha256),
+        ("verified", proof if receipt.status == "uploaded" else ""),
+    ]
+
+
+def _copy_fact(copied: CopyReceipt) -> tuple[str, str]:
+    """Return what the summary of a job tells of one COPY."""
+    lines = [printable(copy_in_words(copied.copy)), copied.status]
+    if copied.receipt is not None:
+        lines += [f"{name} {value}" for name, value in _facts(copied.receipt) if value]
+    return "COPY", "\n".join([*lines, f"files hash {copied.files_hash}"])
+
+
 def copy_in_words(copy: Copy) -> str:
     """Return a COPY as ``--copy`` takes it."""
     return f"{copy.src}:{copy.dest}"
@@ -263,7 +291,7 @@ def shortened(files_hash: str) -> str:
     return f"{files_hash[:_DIGITS_SHOWN]}…"
 
 
-def _as_json(receipt: Receipt, status: str) -> dict[str, Any]:
+def _as_json(receipt: Receipt, status: str) -> dict[str, object]:
     return {
         "status": status,
         "url": receipt.url,
@@ -275,13 +303,13 @@ def _as_json(receipt: Receipt, status: str) -> dict[str, Any]:
     }
 
 
-def _archive_as_json(archive: Archive) -> dict[str, Any]:
+def _archive_as_json(archive: Archive) -> dict[str, object]:
     told = asdict(archive)
     del told["path"]
     return told
 
 
-def _template_as_json(receipt: TemplateReceipt) -> dict[str, Any]:
+def _template_as_json(receipt: TemplateReceipt) -> dict[str, object]:
     return {
         "status": receipt.status,
         "template_id": receipt.template_id,
@@ -289,7 +317,7 @@ def _template_as_json(receipt: TemplateReceipt) -> dict[str, Any]:
     }
 
 
-def _copy_as_json(copied: CopyReceipt) -> dict[str, Any]:
+def _copy_as_json(copied: CopyReceipt) -> dict[str, object]:
     put = copied.receipt
     return {
         "copy": copy_in_words(copied.copy),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from e2b_upload.cli.inputs import as_utf8, is_given, read_secret, refuse_empty
 from e2b_upload.errors import UsageError, printable
@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     import typer
 
     from e2b_upload.cli.inputs import StandardInput
-    from e2b_upload.e2b.files_hash import Copy
+    from e2b_upload.cli.options import Copied, Template
+    from e2b_upload.e2b.build import TemplateOptions
+    from e2b_upload.e2b.copies import Copy
 
 KEY_VARIABLE: Final = "E2B_API_KEY"
 
 # Parameters that mean nothing without a template, and those that mean nothing with one.
 _ONLY_WITH: Final = {
-    "copy": "--copy",
+    "copies": "--copy",
     "dockerfile": "--dockerfile",
     "force": "--force",
     "create": "--create",
@@ -73,18 +75,16 @@ def refuse_ignore_file(ctx: typer.Context, option: str) -> None:
             raise UsageError(f"{other} and {option} exclude each other", hint=hint)
 
 
-def read_copies_if_any(
-    ctx: typer.Context, texts: list[str] | None, dockerfile: str | None
-) -> list[Copy]:
-    """Return what a template copies; nothing where neither option is given.
+def read_copies_if_any(ctx: typer.Context, copied: Copied) -> list[Copy]:
+    """Return what a template copies; nothing if neither option is given.
 
     Raises:
         UsageError: they cannot be used, or stand beside another ignore file.
     """
-    if not texts and dockerfile is None:
+    if not copied.copies and copied.dockerfile is None:
         return []
-    refuse_ignore_file(ctx, "--copy" if texts else "--dockerfile")
-    return read_what_to_copy(texts, dockerfile)
+    refuse_ignore_file(ctx, "--copy" if copied.copies else "--dockerfile")
+    return read_what_to_copy(copied.copies, copied.dockerfile)
 
 
 def read_copies(texts: Iterable[str]) -> list[Copy]:
@@ -93,7 +93,7 @@ def read_copies(texts: Iterable[str]) -> list[Copy]:
     Raises:
         UsageError: one says nothing, or leads out of the context.
     """
-    from e2b_upload.e2b.files_hash import Copy
+    from e2b_upload.e2b.copies import Copy
 
     return [Copy.parse(as_utf8(text)) for text in texts]
 
@@ -129,25 +129,31 @@ def read_what_to_copy(
     return found
 
 
-def read_api(
-    ctx: typer.Context,
-    stdin: StandardInput,
-    api_key_file: str | None,
-    api_url: str | None,
-    domain: str | None,
-) -> dict[str, Any]:
-    """Return where the API is and the key to it, as the library's own options.
+def read_options(
+    ctx: typer.Context, stdin: StandardInput, template: Template, *, dry_run: bool
+) -> TemplateOptions:
+    """Return which template, and how to reach the E2B API, as the library takes it.
 
     Raises:
         UsageError: an option is empty, which would send the key elsewhere; no file of the key.
     """
-    for option, value in {"--api-url": api_url, "--domain": domain}.items():
+    for option, value in {"--api-url": template.api_url, "--domain": template.domain}.items():
         if value == "":
             raise UsageError(f"{option} is empty", hint="Was the variable set? Or leave it out.")
-    if is_given(ctx, "domain") and not is_given(ctx, "api_url"):
-        api_url = None  # an option wins over the environment
-    if api_key_file is None:
+    # An option wins over the environment.
+    only_domain = is_given(ctx, "domain") and not is_given(ctx, "api_url")
+    if template.api_key_file is None:
         key = os.environ.get(KEY_VARIABLE)
     else:
-        key = read_secret(stdin, "the API key", api_key_file)
-    return {"api_key": key, "api_url": api_url, "domain": domain}
+        key = read_secret(stdin, "the API key", template.api_key_file)
+    from e2b_upload.e2b.build import TemplateOptions
+
+    return TemplateOptions(
+        template=template.template or "",
+        api_key=key,
+        api_url=None if only_domain else template.api_url,
+        domain=template.domain,
+        force=template.force,
+        create=template.create,
+        dry_run=dry_run,
+    )

@@ -11,23 +11,19 @@ from __future__ import annotations
 import os
 import stat as s
 from collections import Counter
-from contextlib import nullcontext
-from typing import IO, TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-from e2b_upload.context.dockerignore import MAX_FILE_BYTES, Rule, Rules, read
 from e2b_upload.context.problems import Problem
-from e2b_upload.errors import SourceError, UsageError, how_to_read, printable
+from e2b_upload.context.root import identity_of
+from e2b_upload.errors import SourceError, how_to_read
 from e2b_upload.events import LeftOut
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
-    from contextlib import AbstractContextManager
 
-    from e2b_upload.context.dockerignore import Matched
+    from e2b_upload.context.dockerignore import Matched, Rules
     from e2b_upload.context.root import Root
     from e2b_upload.events import OnEvent
-
-DEFAULT_IGNORE_FILE = ".dockerignore"
 
 # How often links may lead to one and the same directory. Two links in each directory to the next
 # are 2^n ways to the last; each that is followed leads to one that has not had its share yet, so
@@ -58,87 +54,6 @@ class Entry(NamedTuple):
     mode: int
     target: str | None
     stat: os.stat_result
-
-
-def read_rules(
-    root: Root,
-    *,
-    ignore_file: str | os.PathLike[str] | IO[bytes] | None = None,
-    no_ignore: bool = False,
-    exclude: Iterable[str] = (),
-) -> Rules:
-    """Return the rules of a build: the ignore file's, then ``exclude``.
-
-    Args:
-        root: the context.
-        ignore_file: read instead of the context's ``.dockerignore``, which may be missing: a path,
-            or a file open for reading bytes, whose rules' source is ``-``.
-        no_ignore: read no ignore file at all.
-        exclude: patterns after the file's.
-
-    Raises:
-        UsageError: a pattern does not parse, or ``ignore_file`` is missing or too large.
-        SourceError: the ignore file cannot be read.
-    """
-    rules: list[Rule] = []
-    if not no_ignore:
-        rules.extend(read(*read_ignore_file(root, ignore_file)))
-    for position, pattern in enumerate(exclude, start=1):
-        stripped = pattern.strip()
-        if not stripped:
-            raise UsageError(
-                f"--exclude (option {position}): the pattern is empty",
-                hint="Leave the option out, or name what to exclude.",
-            )
-        rules.append(Rule("--exclude", position, stripped))
-    return Rules(rules)
-
-
-def read_ignore_file(
-    root: Root, ignore_file: str | os.PathLike[str] | IO[bytes] | None = None
-) -> tuple[bytes, str]:
-    """Return the text of an ignore file, and its name as the source of rules.
-
-    Args:
-        root: the context.
-        ignore_file: as for :func:`read_rules`.
-
-    Raises:
-        UsageError: ``ignore_file`` is missing, or the file too large.
-        SourceError: it cannot be read.
-    """
-    name, shown = DEFAULT_IGNORE_FILE, root.shown(DEFAULT_IGNORE_FILE)
-    opened: AbstractContextManager[IO[bytes]]
-    try:
-        if ignore_file is None:
-            opened = open(root.open_ignore_file(name), "rb")  # noqa: SIM115  (closed below)
-        elif isinstance(ignore_file, (str, os.PathLike)):
-            name = os.fspath(ignore_file)
-            shown = printable(name)
-            opened = open(name, "rb")  # noqa: SIM115
-        else:
-            name = shown = "-"
-            opened = nullcontext(ignore_file)
-        with opened as file:
-            text = file.read(MAX_FILE_BYTES + 1)
-    except FileNotFoundError:
-        if ignore_file is None:
-            return b"", name
-        raise UsageError(
-            f"the ignore file {shown} does not exist",
-            hint="The path is taken from the working folder, not from the context.",
-        ) from None
-    except OSError as error:
-        raise SourceError(
-            f"the ignore file {shown} cannot be read: {error.strerror}",
-            hint="Make it a readable file, or pass --no-ignore.",
-        ) from error
-    if len(text) > MAX_FILE_BYTES:
-        raise UsageError(
-            f"the ignore file {shown} is larger than {MAX_FILE_BYTES} bytes",
-            hint="Is it the right file? Fewer and wider patterns say the same.",
-        )
-    return text, name
 
 
 def walk(
@@ -178,11 +93,7 @@ def _output(path: str | None) -> _Output | None:
     if path is None or not os.path.exists(path):
         return None
     folder, name = os.path.split(path)
-    return _Output(name, _identity(os.stat(folder)), _identity(os.stat(path)))
-
-
-def _identity(stat: os.stat_result) -> tuple[int, int]:
-    return stat.st_dev, stat.st_ino
+    return _Output(name, identity_of(os.stat(folder)), identity_of(os.stat(path)))
 
 
 class _Folder:
@@ -197,7 +108,7 @@ class _Folder:
         self.prefix = entry.path + "/" if entry else ""
         self.names = iter(names)
         self.matched = matched
-        self.identity = (stat.st_dev, stat.st_ino)
+        self.identity = identity_of(stat)
         # Whether the directory is yielded already. An excluded one is only when something below
         # it is kept.
         self.announced = entry is None
@@ -312,7 +223,7 @@ class _Walk:
         except OSError:
             return found
         if s.S_ISDIR(stat.st_mode):
-            identity = _identity(stat)
+            identity = identity_of(stat)
             if identity in self._above or any(f.identity == identity for f in self._open):
                 return found
             self._ways[identity] += 1
@@ -320,7 +231,7 @@ class _Walk:
                 shown = self._root.shown(self._open[-1].prefix + name)
                 raise SourceError(
                     f"{shown} leads to a folder that links led to {MOST_WAYS:,} times already",
-                    hint="Exclude some of the links in .dockerignore, or leave --follow-symlinks "
+                    hint="Exclude some of the links in .dockerignore, or leave `follow_symlinks` "
                     "out: links are kept as links then.",
                 )
         return stat

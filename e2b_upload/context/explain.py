@@ -90,7 +90,7 @@ def nothing_to_archive(root: Root, rules: Rules, output: str | None) -> SourceEr
 
     shown = f"the context {printable(root.path)}"
     hint = (
-        "Check that CONTEXT is the right directory, or pass --allow-empty to accept an empty "
+        "Check that CONTEXT is the right directory, or set `allow_empty` to accept an empty "
         "archive."
     )
     watched = _Watched(rules)

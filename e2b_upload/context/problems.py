@@ -19,7 +19,7 @@ class DeniedError(SourceError):
         named = f"{', '.join(others)} and {last}" if others else last
         hint = (
             f"Exclude {them} in .dockerignore, with the line{s} {named}, or let {them} pass with "
-            "--secrets warn."
+            "`secrets` warn."
         )
         super().__init__(message, hint=hint)
         self.lines = lines

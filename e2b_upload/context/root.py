@@ -11,6 +11,7 @@ import os
 import stat
 import sys
 from contextlib import contextmanager, suppress
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from e2b_upload.errors import SourceError, UsageError, printable
@@ -27,6 +28,7 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 # Deeper than that, the folders above are closed and opened again: a process has 1,024 descriptors.
 _MAX_OPEN = 64
 _UTF8 = sys.getfilesystemencoding() == "utf-8"
+_version = attrgetter("st_mtime_ns", "st_ctime_ns", "st_size", "st_ino", "st_dev")
 
 
 def to_bytes(path: str) -> bytes:
@@ -42,7 +44,13 @@ def _from_system(name: str) -> str:
     return name if _UTF8 else os.fsencode(name).decode("utf-8", "surrogateescape")
 
 
-def _identity(found: os.stat_result) -> tuple[int, int]:
+def has_changed(before: os.stat_result, now: os.stat_result) -> bool:
+    """Return whether a file was replaced or written to between two looks at it."""
+    return bool(_version(before) != _version(now))
+
+
+def identity_of(found: os.stat_result) -> tuple[int, int]:
+    """Return what tells one file from all others: device and inode."""
     return found.st_dev, found.st_ino
 
 
@@ -54,7 +62,7 @@ class _Open:
     def __init__(self, path: str, descriptor: int, found: os.stat_result) -> None:
         self.path = path
         self.descriptor: int | None = descriptor
-        self.identity = _identity(found)
+        self.identity = identity_of(found)
 
     def close(self) -> None:
         if self.descriptor is not None:
@@ -144,13 +152,13 @@ class Root:
         parents: list[tuple[int, int]] = []
         at = self._open_base()
         try:
-            parents.append(_identity(os.fstat(at)))
+            parents.append(identity_of(os.fstat(at)))
             with suppress(OSError):  # whatever is above may not be entered
                 while True:
                     above = os.open("..", _LOOK_UP, dir_fd=at)
                     os.close(at)
                     at = above
-                    identity = _identity(os.fstat(at))
+                    identity = identity_of(os.fstat(at))
                     if identity == parents[-1]:  # / lies in itself
                         break
                     parents.append(identity)
@@ -225,7 +233,7 @@ class Root:
         if below == b".." or below.startswith(b"../"):
             raise SourceError(
                 f"links lead from {self.shown(folder)} out of the context",
-                hint="Copy what they lead to into the context, or pass --follow-symlinks.",
+                hint="Copy what they lead to into the context, or set `follow_symlinks`.",
             )
         return "" if below == b"." else below.decode("utf-8", "surrogateescape")
 
@@ -252,12 +260,12 @@ class Root:
         if below is not None:
             with suppress(OSError):
                 at = os.open("..", _FOLDER, dir_fd=below)
-                if _identity(os.fstat(at)) == folder.identity:
+                if identity_of(os.fstat(at)) == folder.identity:
                     return at
                 os.close(at)  # a link led here
         try:
             with self.reach(folder.path) as at:
-                if _identity(os.fstat(at)) == folder.identity:
+                if identity_of(os.fstat(at)) == folder.identity:
                     return os.dup(at)
         except OSError as error:
             raise self._replaced(folder) from error

@@ -14,22 +14,22 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from e2b_upload.errors import RefusedError, UnavailableError, UploadError, UsageError, printable
+from e2b_upload.errors import RefusedError, UnavailableError, UsageError, printable
 from e2b_upload.transfer.answer import PASSING_STATUS, redact_location
 from e2b_upload.transfer.attempts import Attempts
-from e2b_upload.transfer.deadline import Carried, Deadline
-from e2b_upload.transfer.exchange import exchange
+from e2b_upload.transfer.exchange import Request
 from e2b_upload.transfer.headers import checked_headers
 from e2b_upload.transfer.retry import read_retry_after
 from e2b_upload.transfer.url import parse
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Mapping
     from typing import TypeAlias
 
+    from e2b_upload.errors import UploadError
     from e2b_upload.events import OnEvent
     from e2b_upload.transfer.answer import Answer
+    from e2b_upload.transfer.attempts import Plan
     from e2b_upload.transfer.retry import Patience
     from e2b_upload.transfer.url import PresignedUrl
 
@@ -90,7 +90,6 @@ class Api:
         domain: None for E2B's own.
         patience: how often, and how long; its ``max_time`` holds for each call.
         on_event: told of retries.
-        cancelled: set by another thread that does not want it any more.
 
     Raises:
         UsageError: no key, or a key or an address that cannot be used.
@@ -104,13 +103,11 @@ class Api:
         domain: str | None = None,
         patience: Patience,
         on_event: OnEvent,
-        cancelled: threading.Event | None = None,
     ) -> None:
         self._key = _checked_key(key)
         self._address = replace(_address(url, domain), more_secrets=frozenset({self._key}))
         self._patience = patience
         self._on_event = on_event
-        self._cancelled = cancelled
 
     def template_id(self, name_or_id: str, *, create: bool = False) -> str:
         """Return the id of a template of the key's team.
@@ -145,7 +142,7 @@ class Api:
                     ),
                     404: (
                         f"this team has no template '{shown}'",
-                        "Is the name right, and the key of the right team? --create requests one.",
+                        "Is the name right, and the key of the right team? `create` creates it.",
                     ),
                 },
             )
@@ -229,26 +226,15 @@ class Api:
         headers = {"X-API-KEY": self._key, "Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        what = f"the request to {url.host}"
-        deadline = Deadline(self._patience.max_time, self._cancelled, what)
-        attempts = Attempts(self._patience, deadline, self._on_event)
-        while True:
-            try:
-                answer = exchange(
-                    method,
-                    url,
-                    b"" if body is None else json.dumps(body).encode(),
-                    headers=headers,
-                    patience=self._patience,
-                    deadline=deadline,
-                )
-                if not _is_success(answer):
-                    raise _failure(answer, url, meanings)
-                return _read(answer, url, read)
-            except Carried as carried:
-                raise carried.error from None
-            except UploadError as error:
-                attempts.wait(error)
+        request = Request(method, url, headers, b"" if body is None else json.dumps(body).encode())
+
+        def ask() -> Plan[Read]:
+            answer = yield request
+            if not _is_success(answer):
+                raise _failure(answer, url, meanings)
+            return _read(answer, url, read)
+
+        return Attempts(self._patience, f"the request to {url.host}", self._on_event).run(ask)
 
 
 def _is_success(answer: Answer) -> bool:
@@ -403,15 +389,21 @@ def _address(url: str | None, domain: str | None) -> PresignedUrl:
     if not url:
         domain = (domain or DOMAIN).strip()
         if not _DOMAIN.fullmatch(domain):  # it is not shown: it may be the key by mistake
-            raise UsageError("the domain of E2B's API is no domain", hint=_GOOD_ADDRESS)
+            raise UsageError(
+                "the domain of the E2B API is not a domain", hint=_GOOD_ADDRESS, parameter="domain"
+            )
         url = f"https://api.{domain}"
     try:
         address = parse(url)
     except UsageError as error:
-        raise UsageError(f"the address of E2B's API: {error.message}", hint=_GOOD_ADDRESS) from None
+        raise UsageError(
+            f"the address of the E2B API: {error.message}", hint=_GOOD_ADDRESS, parameter="api_url"
+        ) from None
     if "?" in address.url:
         raise UsageError(
-            f"the address of E2B's API: the URL {address.shown} holds a query", hint=_GOOD_ADDRESS
+            f"the address of the E2B API: the URL {address.shown} holds a query",
+            hint=_GOOD_ADDRESS,
+            parameter="api_url",
         )
     return replace(address, url=address.url.rstrip("/"), shown=address.shown.rstrip("/"))
 

@@ -12,7 +12,7 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
-from e2b_upload.e2b.files_hash import Copy, extra_is_missing
+from e2b_upload.e2b.copies import Copy, extra_is_missing
 from e2b_upload.errors import UsageError, printable
 
 if TYPE_CHECKING:

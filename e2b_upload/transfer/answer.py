@@ -5,13 +5,14 @@ Pure: values in, an error out. The store's words are shown, its URL's query neve
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import ssl
 from dataclasses import dataclass
 from http.client import BadStatusLine, RemoteDisconnected
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
@@ -21,6 +22,8 @@ from e2b_upload.transfer.error_body import read_error
 from e2b_upload.transfer.receipt import DamagedError
 from e2b_upload.transfer.redaction import REDACTED, blot_out, redact
 from e2b_upload.transfer.retry import read_date, read_retry_after
+from e2b_upload.transfer.success import PRECONDITION_FAILED, SUCCESS, is_page
+from e2b_upload.transfer.trust import BUNDLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,8 +35,8 @@ if TYPE_CHECKING:
 FOLLOWED = frozenset({307, 308})
 # Transient statuses; no other is retried. Google documents 408, 429 and all of 5xx ("Retry
 # strategy"), which covers Cloudflare's 520 to 530, and RFC 8470 adds 425. The same request would
-# get 501 and 505 again. A status beyond 599 counts as a 5xx (RFC 9110, section 15).
-PASSING_STATUS = frozenset({408, 425, 429, *range(500, 1000)} - {501, 505})
+# get 501 and 505 again.
+PASSING_STATUS = frozenset({408, 425, 429, *range(500, 600)} - {501, 505})
 # Transient codes, whatever the status they come with.
 PASSING_CODE = frozenset(
     {
@@ -50,8 +53,10 @@ PASSING_CODE = frozenset(
         *("ClientDisconnect", "TooManyRequests"),
     }
 )
-# What came is not what its Content-MD5 says: S3's, Azure's.
-DAMAGED_CODE = frozenset({"BadDigest", "Md5Mismatch"})
+# What came is not what its checksum says: S3's, Azure's.
+DAMAGED_CODE = frozenset({"BadDigest", "XAmzContentSHA256Mismatch", "Crc64Mismatch", "Md5Mismatch"})
+# The code decides whether these are transient, and is lost if the answer breaks off before it.
+_CODE_DECIDES = frozenset({400, 403, 409, PRECONDITION_FAILED})
 # A signature's time is judged by the store's clock, a URL's expiry also by this machine's.
 _MAYBE_SKEW = frozenset({400, 401, 403})
 _SKEW_SECONDS = 300
@@ -75,11 +80,22 @@ _CLIENT_CERTIFICATE = ("ALERT_CERTIFICATE_REQUIRED", "ALERT_BAD_CERTIFICATE")
 _HANDSHAKE_FAILURE = "ALERT_HANDSHAKE_FAILURE"
 
 MAX_ANSWER_BYTES = 64 * 1024
+_LOGIN = re.compile(
+    "(?<![a-z])(?:log-?[io]n|sign-?in|portal|captive|sso|o?auth[0-9a-z]*)(?![a-z])", re.IGNORECASE
+)
 _MAX_WORDS = 500  # characters of a Location that are shown
 
 _NO_TUNNEL = "The proxy does not allow this host: use another proxy, or bypass it with NO_PROXY."
 _TRY_LATER = "The error is transient: try again later."
 _HINT_ELSEWHERE = "Ask for a URL of the right endpoint or region."
+NETWORK_LOGIN = (
+    "Does this network ask for a login first, or does a proxy answer in the store's place? Check "
+    "the network and HTTPS_PROXY, then try again."
+)
+_FIREWALL = (
+    "A proxy or a firewall may have answered in the store's place: check the network and "
+    "HTTPS_PROXY. If it was the store, ask for a fresh URL."
+)
 _FRESH_URL = "Ask for a fresh URL: this one expired, or was not signed for this PUT."
 _HINT = {
     **dict.fromkeys(_ELSEWHERE, _HINT_ELSEWHERE),
@@ -99,10 +115,12 @@ _HINT = {
     "NotImplemented": "The store does not support this request: is it a presigned PUT URL?",
     "RequestTimeTooSkewed": "This machine's clock is wrong: set it and try again.",
     "SignatureDoesNotMatch": (
-        "Was the URL signed for PUT? Send every header that was signed with -H, exactly as it was "
+        "Was the URL signed for PUT? Send every signed header with `headers`, exactly as it was "
         "signed, and the URL exactly as it was given."
     ),
 }
+_DENIED = frozenset({401, 403})
+_LOGIN_REQUIRED = 511
 _HINT_STATUS = {
     401: _FRESH_URL,
     403: _FRESH_URL,
@@ -110,7 +128,7 @@ _HINT_STATUS = {
     405: "Is it a URL for PUT? This one does not allow the method.",
     407: "Put the proxy's user and password into HTTPS_PROXY, or go around it with NO_PROXY.",
     411: "Something on the way took Content-Length out: look at the proxy.",
-    412: "A condition that was signed or sent with -H does not hold.",
+    412: "A condition that was signed or sent with `headers` does not hold.",
     413: "The store takes no object of this size in one PUT: send less.",
     501: "The store does not support this request: is it a presigned PUT URL?",
 }
@@ -142,27 +160,23 @@ class Answer:
         return not self.whole and len(self.body) < MAX_ANSWER_BYTES
 
 
-def failure(answer: Answer, url: PresignedUrl) -> UploadError:
-    """Return the error that an answer other than success stands for."""
+def failure(answer: Answer, url: PresignedUrl, *, known: bool = False) -> UploadError:
+    """Return the error that an answer other than success means.
+
+    Args:
+        answer: of any status.
+        url: which answered.
+        known: whether the URL is of a known kind of store.
+    """
     status, said = answer.http_status, read_error(answer, url)
     code = said.code
-    told = ": ".join(filter(None, [" ".join(filter(None, [str(status), code])), said.message]))
+    named = " ".join(filter(None, [str(status), code]))
+    if status < 300 and status not in SUCCESS:  # noqa: PLR2004
+        named += ", which does not say that the archive is stored"
+    told = ": ".join(filter(None, [named, said.message]))
     if said.request_id:
         told += f" (request id {said.request_id})"
-    kind: type[UploadError] = RefusedError
-    verb, hint = "refused", "The same request will be refused again: look at the URL."
-    if status in PASSING_STATUS or code in PASSING_CODE:
-        kind, verb, hint = UnavailableError, "failed", _TRY_LATER
-    if status < 300 and code:  # noqa: PLR2004
-        verb = f"answered {status} with an error instead of taking"
-    if 300 <= status < 400:  # noqa: PLR2004
-        verb = "redirected without a Location, and did not take"
-        if "location" in answer.headers:
-            verb = f"redirected (to {redact_location(answer, url)}) and did not take"
-        hint = _HINT_ELSEWHERE
-    if code in DAMAGED_CODE:
-        kind, verb, hint = DamagedError, "refused", "Something on the way changes what is sent."
-    hint = _HINT.get(code or "", _HINT_STATUS.get(status, hint))
+    kind, verb, hint = _judged(answer, said, url, known=known)
     if kind is RefusedError:
         hint = _elsewhere(status, said) or hint
     hint += _skew(answer)
@@ -175,7 +189,60 @@ def failure(answer: Answer, url: PresignedUrl) -> UploadError:
     )
     if isinstance(error, UnavailableError):
         error.retry_after = read_retry_after(answer.headers, answer.time)
+    elif isinstance(error, RefusedError):  # stores have no code of their own for an expired URL
+        error.expired = "expired" in f"{code} {said.message}".lower()
     return error
+
+
+def _judged(
+    answer: Answer, said: ErrorBody, url: PresignedUrl, *, known: bool
+) -> tuple[type[UploadError], str, str]:
+    """Return the kind of an error, its verb and its hint."""
+    status, code = answer.http_status, said.code
+    is_success = status in SUCCESS  # with an error document
+    meant = said.status or status if is_success else status
+    verb = f"answered {status} with an error instead of taking" if is_success else ""
+    if code in DAMAGED_CODE:
+        return DamagedError, verb or "refused", "Something on the way changes what is sent."
+    if meant in PASSING_STATUS or code in PASSING_CODE:
+        hint = NETWORK_LOGIN if status == _LOGIN_REQUIRED else _TRY_LATER
+        return UnavailableError, verb or "failed", hint
+    if answer.is_cut and code is None and status in _CODE_DECIDES:
+        return UnavailableError, "broke off its answer to", _TRY_LATER
+    if status < 300 and not is_success:  # noqa: PLR2004
+        hint = "The archive may be stored or not: look at the object before you delete the source."
+        return RefusedError, "answered", hint
+    hint = "The same request will be refused again: look at the URL."
+    if 300 <= status < 400:  # noqa: PLR2004
+        where = "without a Location"
+        if "location" in answer.headers:
+            where = f"(to {redact_location(answer, url)})"
+        verb = f"redirected {where} instead of confirming"
+        hint = redirect_hint(answer, url, known=known)
+    if status in _DENIED and is_page(answer):
+        return RefusedError, "refused", _FIREWALL
+    return RefusedError, verb or "refused", _HINT.get(code or "", _HINT_STATUS.get(meant, hint))
+
+
+def redirect_hint(answer: Answer, url: PresignedUrl, *, known: bool) -> str:
+    """Return what to do about a redirect that is not followed."""
+    location = answer.headers.get("location", "").strip()
+    try:
+        here, there = urlsplit(url.url), urlsplit(urljoin(url.url, location))
+        host, other = here.hostname or "", there.hostname or ""
+    except ValueError:
+        return _HINT_ELSEWHERE
+    if (here.scheme, there.scheme) == ("http", "https") and host == other:
+        return "Pass the URL with https://."
+    leaves_store = known and _family(host) != _family(other)
+    if location and (leaves_store or _LOGIN.search(f"{other}{there.path}")):
+        return f"{NETWORK_LOGIN} Otherwise: {_HINT_ELSEWHERE}"
+    return _HINT_ELSEWHERE
+
+
+def _family(host: str) -> str:
+    """Return what the hosts of one store have in common: an address, or the end of a name."""
+    return host if host[-1:].isdigit() or ":" in host else ".".join(host.split(".")[-2:])
 
 
 def _elsewhere(status: int, said: ErrorBody) -> str:
@@ -247,12 +314,17 @@ def broken(error: BaseException, url: PresignedUrl, progress: str) -> UploadErro
             return _another_host(why, url)
         return RefusedError(
             printable(f"the certificate of {url.host} does not verify: {why}"),
-            hint="Name the CA that signed it in SSL_CERT_FILE or REQUESTS_CA_BUNDLE, or check the "
-            "clock.",
+            hint=f"{_trust_hint()} Or is this machine's clock wrong?",
         )
     if (proxy := caused_by(urllib3.exceptions.ProxyError)) is not None:
         return _broken_proxy(proxy, causes, url)
     return _broken_connection(causes, url, progress)
+
+
+def _trust_hint() -> str:
+    if name := next(filter(os.environ.get, BUNDLES), None):
+        return f"{name} is set, so only its CAs are trusted: add the one that signed it."
+    return "Name the CA that signed it in SSL_CERT_FILE."
 
 
 def _another_host(why: str, url: PresignedUrl) -> UploadError:
@@ -314,7 +386,7 @@ def _broken_connection(
     if caused_by(TimeoutError, errors.TimeoutError):
         return UnavailableError(
             f"{stalled}: no byte moved in time",
-            hint="Try again, wait for longer with --stall-timeout, or use another network.",
+            hint="Try again, wait for longer with `stall_timeout`, or use another network.",
         )
     for cause in causes:
         if (

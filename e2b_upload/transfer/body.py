@@ -1,20 +1,80 @@
-"""A file as requests must see it: sized, and iterable anew for each request."""
+"""What is uploaded: a file with its digests, and the file as requests must see it."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from typing import TYPE_CHECKING
+import zlib
+from functools import reduce
+from typing import TYPE_CHECKING, NamedTuple
 
-from e2b_upload.errors import SpoolError
+from e2b_upload.errors import SpoolError, archive_unreadable
 from e2b_upload.events import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from e2b_upload.events import OnEvent
+    from e2b_upload.transfer.receipt import Algorithm
 
 # Small enough that progress shows on a slow link, and that the one buffer stays in a core's cache.
 PIECE_BYTES = 256 * 1024
+_READ_BYTES = 1024 * 1024
+_CRC_BYTES: dict[Algorithm, int] = {"crc32": 4, "crc32c": 4, "crc64nvme": 8, "crc64ecma": 8}
+_MODELS: dict[Algorithm, str] = {
+    "crc32c": "CRC32C",
+    "crc64nvme": "CRC64-NVME",
+    "crc64ecma": "CRC64-XZ",
+}
+
+
+class Source(NamedTuple):
+    """What is put.
+
+    Attributes:
+        descriptor: of a regular file; its position does not matter.
+        digest: gives its SHA-256 or MD5 as bytes; may wait until they are computed.
+    """
+
+    descriptor: int
+    digest: Callable[[Algorithm], bytes]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return os.stat(self.descriptor).st_size
+
+    def digest_of(self, algorithm: Algorithm) -> bytes:
+        """Return any digest that a store may tell; the rare ones take another pass."""
+        if algorithm in _CRC_BYTES:
+            calc = _crc(algorithm)
+            crc = reduce(lambda crc, piece: calc(piece, crc), self._pieces(), 0)
+            return crc.to_bytes(_CRC_BYTES[algorithm])
+        if algorithm == "sha1":
+            sha1 = hashlib.sha1(usedforsecurity=False)
+            for piece in self._pieces():
+                sha1.update(piece)
+            return sha1.digest()
+        return self.digest(algorithm)
+
+    def _pieces(self) -> Iterator[bytes]:
+        offset = 0
+        try:
+            while piece := os.pread(self.descriptor, _READ_BYTES, offset):
+                offset += len(piece)
+                yield piece
+        except OSError as error:
+            raise archive_unreadable(error) from error
+
+
+def _crc(algorithm: Algorithm) -> Callable[[bytes, int], int]:
+    """Return a function that continues a CRC, from 0."""
+    if algorithm == "crc32":
+        return zlib.crc32
+    import anycrc  # noqa: PLC0415  (only a rare store asks for it)
+
+    calc: Callable[[bytes, int], int] = anycrc.Model(_MODELS[algorithm]).calc
+    return calc
 
 
 class Body:
@@ -49,9 +109,7 @@ class Body:
             try:
                 count = os.preadv(self._descriptor, [piece], self.sent)
             except OSError as error:
-                raise SpoolError(
-                    f"the archive cannot be read back: {error.strerror}", hint="Look at the disk."
-                ) from error
+                raise archive_unreadable(error) from error
             if not count:
                 raise SpoolError(
                     f"the archive shrank while it was sent: {self.sent} of {self._size} bytes",

@@ -44,17 +44,17 @@ def only_if_absent(headers: Mapping[str, str], terms: Terms, url: PresignedUrl) 
     wanted = {name.lower(): value}
     if other := next((key for key in sent if sent[key] != wanted.get(key)), None):
         raise UsageError(
-            f"--if-absent and the header {other} exclude each other",
-            hint=f"Leave {other} out: --if-absent sends {name}: {value}.",
+            f"`if_absent` and the header {other} exclude each other",
+            hint=f"Leave {other} out: `if_absent` sends {name}: {value}.",
         )
     if sent:
         return dict(headers)
     if store and name not in terms.required_headers:
         raise RefusedError(
-            f"the URL {url.shown} cannot be used with --if-absent: {store} takes that condition "
+            f"the URL {url.shown} cannot be used with `if_absent`: {store} takes that condition "
             f"only if the header {name}: {value} was signed",
             hint=f"Ask for a URL that is signed with {name}: {value}. If this one is, and does not "
-            f"show it, pass -H '{name}: {value}' as well.",
+            f"show it, pass `headers` '{name}: {value}' as well.",
         )
     return {**headers, name: value}
 

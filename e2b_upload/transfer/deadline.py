@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import contextmanager
+from contextvars import ContextVar
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from typing import TYPE_CHECKING
@@ -11,10 +13,30 @@ from typing import TYPE_CHECKING
 from e2b_upload.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # How long a call may wait before it looks whether it should go on.
 SLICE_SECONDS = 0.25
+
+_cancelled: ContextVar[Event | None] = ContextVar("cancelled", default=None)
+
+
+@contextmanager
+def cancelled_by(event: Event) -> Iterator[None]:
+    """Let an event that is set cancel every upload and request that begins within the block.
+
+    It is a context variable: a thread that is to obey it needs a copy of the context.
+    """
+    token = _cancelled.set(event)
+    try:
+        yield
+    finally:
+        _cancelled.reset(token)
+
+
+def cancellation() -> Event:
+    """Return the event that cancels what begins now; a new one outside of such a block."""
+    return _cancelled.get() or Event()
 
 
 class Carried(BaseException):
@@ -33,14 +55,13 @@ class Deadline:
 
     Args:
         seconds: from now on; None for any time.
-        cancelled: set by whoever does not want it any more.
         what: is to be done by then, for the message.
     """
 
-    def __init__(self, seconds: float | None, cancelled: Event | None, what: str) -> None:
+    def __init__(self, seconds: float | None, what: str) -> None:
         self._seconds = seconds
         self._end = None if seconds is None else time.monotonic() + seconds
-        self._cancelled = cancelled or Event()
+        self._cancelled = cancellation()
         self._what = what
 
     def slice(self, until: float) -> float:
@@ -72,7 +93,7 @@ class Deadline:
             raise Carried(
                 UnavailableError(
                     f"{self._what} was not done in {self._seconds:g} seconds",
-                    hint="Allow more with --max-time, or send less.",
+                    hint="Allow more with `max_time`, or send less.",
                 )
             )
         end = until if self._end is None else min(until, self._end)

@@ -7,9 +7,11 @@ entities to expand.
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import re
+import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from e2b_upload.errors import printable
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from e2b_upload.transfer.answer import Answer
     from e2b_upload.transfer.url import PresignedUrl
 
+_MAX_INFLATED = 64 * 1024  # bytes of an answer that is compressed and does not say so
 _MAX_CHARS = 500  # of a server's text that are shown
 _MAX_ELEMENT = 4096  # and that are looked at
 _ESCAPED = 3  # characters for one of a secret, on average: most are sent as they are
@@ -31,7 +34,7 @@ _MAX_LAYERS = 4  # objects in objects: Google's error has three
 _REQUEST_ID = ("x-amz-request-id", "x-ms-request-id", "x-guploader-uploadid", "x-oss-request-id")
 # Azure's, S3's for websites, and that of Amazon's JSON services. An answer to HEAD, or a 304 or a
 # 412, often has no body but these.
-_CODE_HEADERS = ("x-ms-error-code", "x-amz-error-code", "x-amzn-errortype")
+CODE_HEADERS = ("x-ms-error-code", "x-amz-error-code", "x-amzn-errortype")
 _MESSAGE_HEADERS = ("x-amz-error-message",)
 
 # Where JSON errors have their code and message, in lower case, the most telling name first.
@@ -39,6 +42,8 @@ _MESSAGE_HEADERS = ("x-amz-error-message",)
 # message. OAuth: error and error_description. RFC 9457: detail and title.
 _CODE_NAMES = ("reason", "__type", "error_code", "errorcode", "code", "error", "status")
 _MESSAGE_NAMES = ("message", "error_description", "error_message", "detail", "title", "msg")
+_STATUS_NAMES = ("status", "code", "statuscode")
+_STATUS = re.compile("[1-5][0-9][0-9]")
 _REQUEST_ID_NAMES = ("request_id", "requestid")
 _INNER_NAMES = ("error", "errors", "detail")
 _CODE = re.compile(r"[A-Za-z0-9_.:#/-]{1,200}")
@@ -59,6 +64,7 @@ class ErrorBody(NamedTuple):
         request_id: what its operators ask for.
         region: where the bucket is, if the request went elsewhere.
         endpoint: the host to send the request to, if it is another.
+        status: an HTTP status that JSON names; it differs from the answer's if that is a 2xx.
     """
 
     code: str | None
@@ -66,6 +72,19 @@ class ErrorBody(NamedTuple):
     request_id: str | None
     region: str | None
     endpoint: str | None
+    status: int | None
+
+
+def decoded(body: bytes) -> str:
+    """Return a body as text, also if no header says that it is UTF-16 or gzip."""
+    if body.startswith(b"\x1f\x8b"):
+        with contextlib.suppress(zlib.error):
+            body = zlib.decompressobj(31).decompress(body, _MAX_INFLATED)
+    encoding = json.detect_encoding(body)
+    text = body.decode(encoding, "replace").lstrip("\ufeff \t\r\n")
+    if encoding.endswith(("le", "be")) and not text.startswith(("<", "{", "[")):  # binary
+        return body.decode("utf-8", "replace")
+    return text
 
 
 def read_error(answer: Answer, url: PresignedUrl) -> ErrorBody:
@@ -75,7 +94,7 @@ def read_error(answer: Answer, url: PresignedUrl) -> ErrorBody:
         answer: of any status.
         url: its secrets, in any escaping, are not part of the result.
     """
-    text = blot_out(answer.body.decode("utf-8", "replace"), url.secrets).lstrip("\ufeff \t\r\n")
+    text = blot_out(decoded(answer.body), url.secrets)
     reader = _Reader(text, answer, url)
     code, message, request_id = reader.xml() or reader.json() or (None, None, None)
     if code is None and message is None:
@@ -85,11 +104,12 @@ def read_error(answer: Answer, url: PresignedUrl) -> ErrorBody:
     region, endpoint = reader.element("Region"), reader.element("Endpoint")
     region = region or reader.header("x-amz-bucket-region")
     return ErrorBody(
-        code or _without_namespace(reader.header(*_CODE_HEADERS)),
+        code or _without_namespace(reader.header(*CODE_HEADERS)),
         message or reader.header(*_MESSAGE_HEADERS),
         request_id or reader.header(*_REQUEST_ID),
         region if region and _REGION.fullmatch(region) else None,
         endpoint if endpoint and _ENDPOINT.fullmatch(endpoint) else None,
+        reader.status(),
     )
 
 
@@ -125,6 +145,11 @@ class _Reader:
         messages = self._values(layers, (*_MESSAGE_NAMES, "error"))
         message = next((message for message in messages if message not in {code, status}), None)
         return code, message, next(self._values(layers, _REQUEST_ID_NAMES), None)
+
+    def status(self) -> int | None:
+        """Return the HTTP status that JSON names; that of the innermost object counts."""
+        named = [*self._values(_layers(self._text), _STATUS_NAMES)]
+        return next((int(value) for value in named if _STATUS.fullmatch(value)), None)
 
     def title(self) -> str | None:
         """Return the title of a page."""

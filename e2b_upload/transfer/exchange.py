@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from http.client import HTTPException
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import requests
 import urllib3
@@ -37,24 +37,29 @@ class _Session(requests.Session):
         del resp
 
 
-def exchange(
-    method: str,
-    url: PresignedUrl,
-    body: Body | bytes,
-    *,
-    headers: Mapping[str, str],
-    patience: Patience,
-    deadline: Deadline,
-) -> Answer:
+class Request(NamedTuple):
+    """A request.
+
+    Attributes:
+        method: ``GET``, ``PUT``, …
+        url: where to.
+        headers: sent in addition to requests' own.
+        body: what to send; empty for nothing.
+    """
+
+    method: str
+    url: PresignedUrl
+    headers: Mapping[str, str]
+    body: Body | bytes = b""
+
+
+def exchange(request: Request, patience: Patience, deadline: Deadline) -> Answer:
     """Send one request and return the answer, whatever it is.
 
     No redirect is followed, and ~/.netrc is not asked for a password.
 
     Args:
-        method: ``GET``, ``PUT``, …
-        url: where to.
-        body: what to send; empty for nothing.
-        headers: sent beside requests' own.
+        request: what to send, and where to.
         patience: how long to wait for a connection, and for a byte to move.
         deadline: of all of it.
 
@@ -64,6 +69,7 @@ def exchange(
         UsageError: a URL, proxy or CA bundle that cannot be used.
         Carried: with what ends it before its time.
     """
+    method, url, headers, body = request
     with _Session() as session:
         session.headers["User-Agent"] = _USER_AGENT
         adapter = SendingAdapter(url.target, patience.stall_timeout, deadline)

@@ -112,6 +112,6 @@ def _mismatch(expected: _Expected, own: bytes, kind: str, url: PresignedUrl) -> 
     what = "is malformed" if expected.digest is None else "is not the archive's"
     return RefusedError(
         f"the {kind} {expected.name} {what}: {url.host} would refuse the upload to {url.shown}",
-        hint=f"The archive's {expected.algorithm} is {value}. To sign for an archive, make it with "
-        "e2b-upload pack, and send that file with e2b-upload put.",
+        hint=f"The archive's {expected.algorithm} is {value}. To sign for an archive, pack it into "
+        "a file first, sign for that, and upload the file.",
     )

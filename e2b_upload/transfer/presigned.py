@@ -64,6 +64,10 @@ _OF_NOTHING: Final = (
     ("x-amz-checksum-sha1", "2jmj7l5rSw0yVb/vlWAYkK/YBwk="),
     ("x-amz-checksum-sha256", "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="),
 )
+# The conditions that `if_absent` sends.
+_ABSENT: Final = frozenset(
+    {"if-none-match", "x-goog-if-generation-match", "x-oss-forbid-overwrite"}
+)
 _OWN_HEADERS: Final = frozenset({"host", "content-length", "content-md5"})
 
 _NUMBER = re.compile(r"[0-9]{1,12}")
@@ -172,9 +176,11 @@ def check_terms(terms: Terms, url: PresignedUrl, headers: Mapping[str, str], *, 
         hint = _FRESH_URL
         if terms.temporary:
             hint += " Its temporary credential may have expired as well: sign with a fresh one."
-        raise RefusedError(
+        error = RefusedError(
             f"the URL {url.shown} {expired(terms, now=now)} by this machine's clock", hint=hint
         )
+        error.expired = True
+        raise error
     if terms.start is not None and terms.start - now > _ALLOWED_SKEW:
         raise RefusedError(
             f"the URL {url.shown} is not valid yet: only in {_span(terms.start - now)} "
@@ -191,33 +197,40 @@ def expired(terms: Terms, *, now: float) -> str:
     return f"expired {_span(now - terms.expiry)} ago"
 
 
-def check_size(
-    terms: Terms, url: PresignedUrl | None, size: int, max_size: int | None = None
-) -> None:
-    """Refuse an archive that is larger than the store takes in one PUT, or than the caller allows.
+_SMALLER = "Exclude more files, or pack them smaller (`compression` small)."
+
+
+def check_size(terms: Terms, url: PresignedUrl, size: int, max_size: int | None) -> None:
+    """Check that an archive is not larger than the caller allows, or the store takes in one PUT.
 
     Args:
         terms: what the URL says.
-        url: for the message; None where nothing is to be put yet.
+        url: for the message.
         size: bytes of the archive.
-        max_size: the most that the caller wants to send; it counts instead of the store's limit.
+        max_size: bytes that the caller allows, instead of the store's limit.
+
+    Raises:
+        RefusedError: it is too large.
+    """
+    check_max_size(size, max_size)
+    if max_size is None and terms.max_bytes is not None and size > terms.max_bytes:
+        raise RefusedError(
+            f"the archive of {size:,} bytes is too large for {url.shown}: "
+            f"{url.host} takes {_round_size(terms.max_bytes)} at most in one PUT",
+            hint=f"{_SMALLER} Or, if this store takes more, set `max_size`.",
+        )
+
+
+def check_max_size(size: int, max_size: int | None) -> None:
+    """Check that an archive is not larger than the caller allows.
 
     Raises:
         RefusedError: it is.
     """
-    hint = "Exclude more (e2b-upload ls CONTEXT --largest 10 shows what weighs), or pack it "
-    hint += "smaller with --compression small."
-    if max_size is not None:
-        if size > max_size:
-            raise RefusedError(
-                f"the archive of {size:,} bytes is larger than the {max_size:,} that are allowed",
-                hint=f"{hint} Or allow more: --max-size.",
-            )
-    elif url is not None and terms.max_bytes is not None and size > terms.max_bytes:
+    if max_size is not None and size > max_size:
         raise RefusedError(
-            f"the archive of {size:,} bytes is too large for {url.shown}: "
-            f"{url.host} takes {_round_size(terms.max_bytes)} at most in one PUT",
-            hint=f"{hint} Or, if this store takes more, say so: --max-size.",
+            f"the archive of {size:,} bytes is larger than the {max_size:,} that are allowed",
+            hint=f"{_SMALLER} Or allow more with `max_size`.",
         )
 
 
@@ -231,11 +244,12 @@ def _check_headers(terms: Terms, url: PresignedUrl, headers: Mapping[str, str]) 
     if not missing:
         return
     named = ", ".join(f"{name}: {value}" if value else name for name, value in missing.items())
-    shown = " ".join(f"-H '{name}: {value or '…'}'" for name, value in missing.items())
+    shown = " ".join(f"`headers` '{name}: {value or '…'}'" for name, value in missing.items())
     signed = None in missing.values()
+    absent = " Or set `if_absent`, which sends it." if missing.keys() <= _ABSENT else ""
     raise RefusedError(
         f"the URL {url.shown} takes an archive only with headers that are not sent: {named}",
-        hint=f"Add {shown}" + (", with the value that was signed." if signed else "."),
+        hint=f"Add {shown}" + (", with the value that was signed." if signed else ".") + absent,
     )
 
 

@@ -3,43 +3,44 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import os
 import time
-import zlib
-from functools import reduce
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-from e2b_upload.errors import RefusedError, SpoolError, UnavailableError, UploadError
+from e2b_upload.errors import RefusedError, UnavailableError
 from e2b_upload.events import Finished, PageAnswered, Redirected, Started
-from e2b_upload.transfer.answer import FOLLOWED, failure
+from e2b_upload.transfer.answer import FOLLOWED, NETWORK_LOGIN, failure, redirect_hint
 from e2b_upload.transfer.attempts import Attempts
 from e2b_upload.transfer.body import Body
 from e2b_upload.transfer.condition import only_if_absent
-from e2b_upload.transfer.deadline import Carried, Deadline
-from e2b_upload.transfer.exchange import exchange
+from e2b_upload.transfer.deadline import Carried
+from e2b_upload.transfer.exchange import Request
 from e2b_upload.transfer.expected import check_expected
 from e2b_upload.transfer.presigned import check_size, check_terms, read_query, read_terms
-from e2b_upload.transfer.receipt import DamagedError, read_claims, verify
+from e2b_upload.transfer.receipt import DamagedError, check_size_told, read_claims, verify
 from e2b_upload.transfer.redirect import headers_for_another_host, redirect_target
 from e2b_upload.transfer.success import (
     CONFLICT,
     PRECONDITION_FAILED,
     SUCCESS,
+    has_store_header,
     is_error_document,
+    is_foreign,
+    is_html,
     is_page,
     says_that_it_exists,
 )
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Mapping
 
+    from e2b_upload.errors import UploadError
     from e2b_upload.events import Event, OnEvent
     from e2b_upload.transfer.answer import Answer
+    from e2b_upload.transfer.attempts import Plan
+    from e2b_upload.transfer.body import Source
     from e2b_upload.transfer.presigned import Terms
     from e2b_upload.transfer.receipt import Algorithm
-    from e2b_upload.transfer.retry import Patience
+    from e2b_upload.transfer.settings import UploadSettings
     from e2b_upload.transfer.url import PresignedUrl
 
 EXPECT_BYTES = 4 * 1024 * 1024
@@ -52,63 +53,6 @@ _PROBABLY = (
     "told that it failed for good. Compare the object's MD5 or size with the archive's."
 )
 Proof: TypeAlias = "Algorithm | Literal['content-md5']"
-_READ_BYTES = 1024 * 1024
-_CRC_BYTES: dict[Algorithm, int] = {"crc32": 4, "crc32c": 4, "crc64nvme": 8}
-
-
-class Source(NamedTuple):
-    """What is put.
-
-    Attributes:
-        descriptor: of a regular file; its position does not matter.
-        digest: gives its SHA-256 or MD5 as bytes; may wait until they are computed.
-        hashed: whether it does not.
-    """
-
-    descriptor: int
-    digest: Callable[[Algorithm], bytes]
-    hashed: bool
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return os.stat(self.descriptor).st_size
-
-    def digest_of(self, algorithm: Algorithm) -> bytes:
-        """Return any digest that a store may tell; the rare ones take another pass."""
-        if algorithm in _CRC_BYTES:
-            calc = _crc(algorithm)
-            crc = reduce(lambda crc, piece: calc(piece, crc), self._pieces(), 0)
-            return crc.to_bytes(_CRC_BYTES[algorithm])
-        if algorithm == "sha1":
-            sha1 = hashlib.sha1(usedforsecurity=False)
-            for piece in self._pieces():
-                sha1.update(piece)
-            return sha1.digest()
-        return self.digest(algorithm)
-
-    def _pieces(self) -> Iterator[bytes]:
-        offset = 0
-        try:
-            while piece := os.pread(self.descriptor, _READ_BYTES, offset):
-                offset += len(piece)
-                yield piece
-        except OSError as error:
-            raise SpoolError(
-                f"the archive cannot be read back: {error.strerror}", hint="Look at the disk."
-            ) from error
-
-
-def _crc(algorithm: Algorithm) -> Callable[[bytes, int], int]:
-    """Return a function that continues a CRC, from 0."""
-    if algorithm == "crc32":
-        return zlib.crc32
-    import anycrc  # noqa: PLC0415  (only a rare store asks for it)
-
-    calc: Callable[[bytes, int], int] = anycrc.Model(
-        "CRC32C" if algorithm == "crc32c" else "CRC64-NVME"
-    ).calc
-    return calc
 
 
 class Sent(NamedTuple):
@@ -137,38 +81,18 @@ class Putting:
     Args:
         source: what to put.
         url: where to.
-        headers: checked ones, sent beside requests' own.
-        patience: how often, and how long.
-        if_absent: store it only if the object does not exist.
-        ignore_checksum: do not compare the store's digests with the archive's.
-        max_size: bytes that the caller allows; None for what the store takes in one PUT.
-        cancelled: set by another thread that does not want it any more.
+        settings: how to upload.
         on_event: told of progress, redirects and retries.
     """
 
     def __init__(
-        self,
-        source: Source,
-        url: PresignedUrl,
-        *,
-        headers: Mapping[str, str],
-        patience: Patience,
-        if_absent: bool = False,
-        ignore_checksum: bool = False,
-        max_size: int | None = None,
-        cancelled: threading.Event | None = None,
-        on_event: OnEvent,
+        self, source: Source, url: PresignedUrl, settings: UploadSettings, on_event: OnEvent
     ) -> None:
         self._source = source
         self._url = url
-        self._headers = headers
-        self._patience = patience
-        self._if_absent = if_absent
-        self._ignore_checksum = ignore_checksum
-        self._max_size = max_size
-        self._deadline = Deadline(patience.max_time, cancelled, f"the upload to {url.host}")
+        self._settings = settings
         self._on_event = on_event
-        self._attempts = Attempts(patience, self._deadline, on_event)
+        self._attempts = Attempts(settings.patience, f"the upload to {url.host}", on_event)
         self._body = Body(source.descriptor, self._tell)
         self._expects = len(self._body) >= EXPECT_BYTES
         self._sent_whole = False  # in an attempt before this one, whose outcome is not known
@@ -185,24 +109,21 @@ class Putting:
             AbandonedError: it was cancelled.
         """
         start = time.monotonic()
-        while True:
-            try:
-                sent = self._attempt()._replace(seconds=time.monotonic() - start)
-            except Carried as carried:
-                raise carried.error from None
-            except UploadError as error:
-                self._recall(error)
-                self._attempts.wait(error)
-                if not isinstance(error, DamagedError):
-                    self._sent_whole |= self._body.sent == len(self._body)
-                elif error.code is None:  # with a code the store has refused it
-                    self._damaged = error
-            else:
-                if not sent.present:
-                    self._on_event(
-                        Finished(step="put", done=len(self._body), entries=0, seconds=sent.seconds)
-                    )
-                return sent
+        sent = self._attempts.run(self._attempt, self._failed)
+        sent = sent._replace(seconds=time.monotonic() - start)
+        if not sent.present:
+            self._on_event(
+                Finished(step="put", done=len(self._body), entries=0, seconds=sent.seconds)
+            )
+        return sent
+
+    def _failed(self, error: UploadError) -> None:
+        """Say in the hint what this attempt and those before it may have stored; remember it."""
+        self._recall(error)
+        if not isinstance(error, DamagedError):
+            self._sent_whole |= self._body.sent == len(self._body)
+        elif error.code is None:  # with a code the store has refused it
+            self._damaged = error
 
     def _recall(self, error: UploadError) -> None:
         """Say in the hint what attempts before this one may have stored."""
@@ -211,30 +132,31 @@ class Putting:
                 " An attempt before this one was answered with success for other bytes: the "
                 "object may be damaged."
             )
-        elif self._sent_whole and isinstance(error, RefusedError) and error.hint != _PROBABLY:
+        elif self._sent_whole and error.hint != _PROBABLY:
             error.hint += (
                 " An attempt before this one sent the whole archive: the object may be stored."
             )
 
-    def _attempt(self) -> Sent:
+    def _attempt(self) -> Plan[Sent]:
         """PUT once, following 307 and 308."""
-        url, headers = self._url, dict(self._headers)
-        redirects = 0
+        url, headers = self._url, dict(self._settings.headers)
+        redirects, store = 0, ""  # the last host whose URL was of a known kind of store
         while True:
             terms = read_terms(url)
-            answer, sent = self._request(url, terms, self._checked(url, terms, headers))
+            store = url.host if terms.dialect else store
+            answer, sent = yield from self._request(url, terms, self._checked(url, terms, headers))
             if answer.http_status in SUCCESS:
-                return self._accepted(answer, url, terms, sent)
+                return self._accepted(answer, url, terms, sent, store)
             if answer.http_status not in FOLLOWED or not answer.headers.get("location"):
-                return self._refused(answer, url)
+                return self._refused(answer, url, known=bool(store))
             if redirects == MAX_REDIRECTS:
                 raise RefusedError(
                     f"{url.host} redirected the upload more than {MAX_REDIRECTS} times",
-                    hint="Ask for a URL of the right endpoint or region.",
+                    hint=redirect_hint(answer, url, known=bool(store)),
                     http_status=answer.http_status,
                 )
             redirects += 1
-            target = redirect_target(answer, url)
+            target = redirect_target(answer, url, known=bool(store))
             if target.host != url.host:
                 headers = headers_for_another_host(headers, url, target, terms.required_headers)
             url = target
@@ -242,16 +164,16 @@ class Putting:
 
     def _checked(self, url: PresignedUrl, terms: Terms, headers: dict[str, str]) -> dict[str, str]:
         """Return the headers for a URL, if the store will not surely refuse them."""
-        if self._if_absent:
+        if self._settings.if_absent:
             headers = only_if_absent(headers, terms, url)
         check_terms(terms, url, headers, now=time.time())
-        check_size(terms, url, len(self._body), self._max_size)
+        check_size(terms, url, len(self._body), self._settings.max_size)
         check_expected(url, headers, len(self._body), self._source.digest_of)
         return headers
 
     def _request(
         self, url: PresignedUrl, terms: Terms, headers: dict[str, str]
-    ) -> tuple[Answer, dict[str, str]]:
+    ) -> Plan[tuple[Answer, dict[str, str]]]:
         """Send one request; return the answer, and the headers that it was sent with."""
         headers = self._with_md5(terms, headers)
         own = next((name for name in headers if name.lower() == "expect"), None)
@@ -261,14 +183,7 @@ class Putting:
             expect = EXPECT if self._expects and own is None else {}
             self._body.sent = 0
             self._tell(Started(step="put", total=len(self._body), target=url.shown))
-            answer = exchange(
-                "PUT",
-                url,
-                self._body,
-                headers={**headers, **expect},
-                patience=self._patience,
-                deadline=self._deadline,
-            )
+            answer = yield Request("PUT", url, {**headers, **expect}, self._body)
             if answer.http_status != EXPECTATION_FAILED or not expect:
                 return answer, headers
             self._expects = False
@@ -276,17 +191,21 @@ class Putting:
     def _with_md5(self, terms: Terms, headers: dict[str, str]) -> dict[str, str]:
         """Return headers with a Content-MD5, by which a store refuses what was damaged.
 
-        Only where the signature allows it. A file that is hashed while it is sent goes out without
-        one the first time, unless it is signed.
+        Only if the signature allows it. A file that is not hashed yet is read once before it is
+        sent: a store that checks the header proves what it stored.
         """
-        known = self._source.hashed or self._attempts.count > 1
-        wanted = terms.needs_md5 or (terms.takes_md5 and known)
+        wanted = terms.needs_md5 or terms.takes_md5
         if not wanted or "content-md5" in map(str.lower, headers):
             return headers
         return {**headers, "Content-MD5": base64.b64encode(self._source.digest("md5")).decode()}
 
     def _accepted(
-        self, answer: Answer, url: PresignedUrl, terms: Terms, headers: Mapping[str, str]
+        self,
+        answer: Answer,
+        url: PresignedUrl,
+        terms: Terms,
+        headers: Mapping[str, str],
+        store: str,
     ) -> Sent:
         """Return the result of a 2xx, unless it does not mean that the archive is stored."""
         status = answer.http_status
@@ -294,14 +213,10 @@ class Putting:
             # A code that breaks off names another error, or none.
             raise _broken_off(answer, url) if answer.is_cut else failure(answer, url)
         page = is_page(answer)
-        if page and terms.dialect is not None:
-            raise RefusedError(
-                f"{url.host} answered {status} with an HTML page, not as a store does: "
-                "nothing shows that the archive is stored",
-                hint="Does this network ask for a login first, or does a proxy answer in the "
-                "store's place? Check the network and HTTPS_PROXY, then try again.",
-                http_status=status,
-            )
+        # A server of the dialect E2B may be the user's own, and answer with a text.
+        is_text = not answer.unsent and terms.dialect != "E2B" and is_foreign(answer)
+        if store and (page or is_text):
+            raise _not_stored(answer, url)
         if answer.unsent:
             sent = max(len(self._body) - answer.unsent, 0)
             raise DamagedError(
@@ -311,6 +226,9 @@ class Putting:
                 http_status=status,
             )
         verified = self._verified(answer, url, terms, headers)
+        left = store and store != url.host  # for a host that may be no store
+        if left and verified is None and not has_store_header(answer):
+            raise _not_stored(answer, url)
         if page:
             self._tell(PageAnswered(host=url.host, http_status=status))
         return Sent(url, status, self._attempts.count, verified, 0.0)
@@ -320,7 +238,8 @@ class Putting:
     ) -> Proof | None:
         """Return what proves that the store holds the archive."""
         sent = {name.lower(): value for name, value in headers.items()}
-        if not self._ignore_checksum:
+        check_size_told(answer.headers, len(self._body), url.host)
+        if not self._settings.ignore_checksum:
             claims = read_claims(answer.headers, url.host, {**read_query(url), **sent})
             if proof := verify(claims, self._source.digest_of, url.host):
                 return proof
@@ -328,10 +247,10 @@ class Putting:
             raise _broken_off(answer, url)
         return "content-md5" if terms.checks_md5 and "content-md5" in sent else None
 
-    def _refused(self, answer: Answer, url: PresignedUrl) -> Sent:
+    def _refused(self, answer: Answer, url: PresignedUrl, *, known: bool) -> Sent:
         """Raise what any other answer means, unless the object exists and that is fine."""
-        error = failure(answer, url)
-        exists = says_that_it_exists(answer, url)
+        error = failure(answer, url, known=known)
+        exists = says_that_it_exists(answer, url, known=known)
         if exists and self._damaged:
             if self._sent_whole:
                 self._damaged.hint = (
@@ -339,7 +258,7 @@ class Putting:
                     "whose answer was lost: compare its MD5 or size with the archive's."
                 )
             raise self._damaged
-        if exists and self._if_absent:
+        if exists and self._settings.if_absent:
             return Sent(url, answer.http_status, self._attempts.count, None, 0.0, present=True)
         if (
             answer.http_status in {PRECONDITION_FAILED, CONFLICT}
@@ -355,6 +274,18 @@ class Putting:
             self._on_event(event)
         except BaseException as error:  # noqa: BLE001
             raise Carried(error) from None
+
+
+def _not_stored(answer: Answer, url: PresignedUrl) -> RefusedError:
+    body = " with a text" if answer.body.strip() else ""
+    if is_html(answer):
+        body = " with an HTML page"
+    return RefusedError(
+        f"{url.host} answered {answer.http_status}{body}, without any header that a store sends: "
+        "nothing shows that the archive is stored",
+        hint=NETWORK_LOGIN,
+        http_status=answer.http_status,
+    )
 
 
 def _broken_off(answer: Answer, url: PresignedUrl) -> UnavailableError:

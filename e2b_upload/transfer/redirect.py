@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from e2b_upload.errors import RefusedError, UsageError
-from e2b_upload.transfer.answer import redact_location
+from e2b_upload.transfer.answer import redact_location, redirect_hint
 from e2b_upload.transfer.condition import is_conditional
 from e2b_upload.transfer.redaction import has_secret_name
 from e2b_upload.transfer.url import parse
@@ -22,8 +22,13 @@ if TYPE_CHECKING:
 _NOT_SECRET = re.compile("x-[a-z]+-meta-.*|.*(?:kms-key|bucket-key).*", re.IGNORECASE)
 
 
-def redirect_target(answer: Answer, url: PresignedUrl) -> PresignedUrl:
+def redirect_target(answer: Answer, url: PresignedUrl, *, known: bool) -> PresignedUrl:
     """Return where a redirect leads.
+
+    Args:
+        answer: which redirects.
+        url: which answered.
+        known: whether the URL is of a known kind of store.
 
     Raises:
         RefusedError: no PUT can go there, or only without encryption.
@@ -38,7 +43,7 @@ def redirect_target(answer: Answer, url: PresignedUrl) -> PresignedUrl:
         pass
     raise RefusedError(
         f"{url.host} redirected the upload to {redact_location(answer, url)}, {why}",
-        hint="Ask for a URL of the right endpoint or region.",
+        hint=redirect_hint(answer, url, known=known),
         http_status=answer.http_status,
     )
 

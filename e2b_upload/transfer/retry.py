@@ -51,7 +51,7 @@ class Patience:
             value = getattr(self, name)
             if value is not None and not 0 < value <= _MOST_TIME:
                 raise UsageError(
-                    f"{value:g} is no time for --{name.replace('_', '-')}",
+                    f"{value:g} is not a valid time for `{name}`",
                     hint="Give a number of seconds, more than 0 and at most 1,000,000.",
                 )
 

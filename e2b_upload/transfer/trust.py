@@ -12,7 +12,7 @@ from urllib3.util.ssl_ import create_urllib3_context
 from e2b_upload.errors import UsageError, printable
 from e2b_upload.transfer.redaction import redact
 
-_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _FILE, _DIRECTORY = "SSL_CERT_FILE", "SSL_CERT_DIR"
 _VERIFIES_ITSELF = ("darwin", "win32")
 
@@ -29,7 +29,7 @@ def make_context() -> ssl.SSLContext:
     Raises:
         UsageError: one of the variables names something without certificates.
     """
-    for name in _BUNDLES:
+    for name in BUNDLES:
         if os.environ.get(name):
             return _load(create_urllib3_context(), name)
     import truststore  # noqa: PLC0415  (5 ms that a bundle does not need)

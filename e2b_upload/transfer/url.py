@@ -51,7 +51,7 @@ _MISCOPIED = (
     (
         r"\A(?![\"'`<{[(]|https?://)(?=.*https?://).*\s",
         "is part of a longer text, such as a curl command",
-        "Pass the URL alone, and a command's headers with -H.",
+        "Pass the URL alone, and a command's headers with `headers`.",
     ),
     (
         r"\A[\"'`\u2018-\u201f\u00ab\u2039]|[\"`\u2018-\u201f\u00bb\u203a][,;]?\Z",
@@ -158,9 +158,7 @@ def parse(url: str, headers: Mapping[str, str] | None = None) -> PresignedUrl:
     """
     url = url.strip().removeprefix("\ufeff").strip()
     if not url:
-        raise UsageError(
-            "the URL is empty", hint="Was the variable set? Pass --url, --url - or --url-file."
-        )
+        raise UsageError("the URL is empty", hint="Was the variable set? Pass a URL.")
     for pattern, what, cure in () if _PLAIN.fullmatch(url) else _MISCOPIED:
         # Nothing of it is shown: what the query is cannot be known.
         if re.search(pattern, url, re.IGNORECASE | re.DOTALL):

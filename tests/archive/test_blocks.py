@@ -3,12 +3,10 @@
 import gzip
 import os
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,21 +24,13 @@ from e2b_upload.errors import SpoolError
 from tests.archive.users import refuse_threads_after
 
 BLOCK: Final = 1_000
-EXAMPLES: Final = settings(deadline=None)
+EXAMPLES: Final = settings(deadline=None, max_examples=60)
 
-threads_0_to_4 = pytest.mark.parametrize("threads", [0, 1, 2, 3, 4])
-threads_1_to_4 = pytest.mark.parametrize("threads", [1, 2, 3, 4])
+threads_0_to_4 = pytest.mark.parametrize("threads", [0, 1, 4])
 sizes = st.integers(0, 30) | st.builds(
     lambda blocks, more: max(blocks * BLOCK + more, 0), st.integers(0, 4), st.integers(-2, 2)
 )
 pieces = st.lists(st.tuples(st.sampled_from(["write", "read"]), sizes), max_size=25)
-
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    assert set(threading.enumerate()) == before
 
 
 @contextmanager
@@ -50,12 +40,8 @@ def small_blocks() -> Iterator[None]:
         yield
 
 
-def ignore() -> None:
-    """Watch nothing."""
-
-
-def ignore_data(_: Buffer) -> None:
-    """Write to nowhere."""
+def ignore(*_: object) -> None:
+    """Do nothing."""
 
 
 def gzip_codec(level: int = 1) -> Gzip:
@@ -117,66 +103,37 @@ def read_into(out: BlockWriter, descriptor: int, size: int) -> None:
 # One stream
 
 
-@threads_0_to_4
-@given(kinds=pieces, level=st.integers(0, 3))
+@given(kinds=pieces, level=st.none() | st.integers(0, 3), threads=st.integers(0, 4))
 @EXAMPLES
-def test_any_sequence_of_writes_is_one_gzip_member(
-    threads: int, kinds: list[tuple[str, int]], level: int
+def test_any_sequence_of_writes_is_one_stream(
+    kinds: list[tuple[str, int]], level: int | None, threads: int
 ) -> None:
     content = content_of(kinds)
     sink, count = Sink(), Counter()
-    with (
-        small_blocks(),
-        writer(sink.write, codec=gzip_codec(level), threads=threads, on_block=count) as out,
-    ):
+    codec = Plain() if level is None else gzip_codec(level)
+    with small_blocks(), writer(sink.write, codec=codec, threads=threads, on_block=count) as out:
         fill(out, content, kinds)
+    assert count.calls == -(-len(content) // BLOCK)
+    if level is None:
+        assert bytes(sink) == content
+        return
     stream = zlib.decompressobj(31)
     assert stream.decompress(sink) == content
     assert (stream.eof, stream.unused_data) == (True, b"")
-    assert count.calls == -(-len(content) // BLOCK)
 
 
-@threads_0_to_4
-@given(kinds=pieces)
-@EXAMPLES
-def test_any_sequence_of_writes_is_itself_without_compression(
-    threads: int, kinds: list[tuple[str, int]]
-) -> None:
-    content = content_of(kinds)
-    sink = Sink()
-    with small_blocks(), writer(sink.write, codec=Plain(), threads=threads) as out:
-        fill(out, content, kinds)
-    assert bytes(sink) == content
-
-
-@pytest.mark.parametrize("level", [0, 1, 2, 3])
-def test_neither_threads_nor_pieces_change_a_byte(level: int) -> None:
+def test_neither_threads_nor_pieces_change_a_byte() -> None:
     content = b"".join(b"%d lines\n" % n for n in range(600_000))  # several real blocks
     assert len(content) > 3 * blocks.BLOCK_BYTES
     results = set()
-    for threads in range(5):
-        for piece in (997, 1 << 20, len(content)):
-            sink = Sink()
-            with writer(sink.write, codec=gzip_codec(level), threads=threads) as out:
-                for start in range(0, len(content), piece):
-                    out.write(content[start : start + piece])
-            results.add(bytes(sink))
+    for threads, piece in ((0, len(content)), (1, 9_973), (4, 1 << 20)):
+        sink = Sink()
+        with writer(sink.write, threads=threads) as out:
+            for start in range(0, len(content), piece):
+                out.write(content[start : start + piece])
+        results.add(bytes(sink))
     (result,) = results
     assert gzip.decompress(result) == content
-
-
-@pytest.mark.real
-@pytest.mark.skipif(shutil.which("gzip") is None, reason="there is no gzip")
-def test_gzip_itself_finds_no_fault() -> None:
-    content = os.urandom(1 << 20) + bytes(3 << 20) + b"end"
-    sink = Sink()
-    with writer(sink.write) as out:
-        out.write(content)
-    test = subprocess.run(["gzip", "-t"], input=sink, capture_output=True, check=False)
-    assert (test.returncode, test.stderr) == (0, b"")
-    assert subprocess.run(["gzip", "-dc"], input=sink, capture_output=True, check=True).stdout == (
-        content
-    )
 
 
 def number_of(block: memoryview) -> int:
@@ -203,7 +160,7 @@ class Overtaking(Plain):
         return super().encode(block, window)
 
 
-@pytest.mark.parametrize("threads", [2, 3, 4])
+@pytest.mark.parametrize("threads", [2, 4])
 def test_blocks_that_overtake_each_other_are_written_in_order(threads: int) -> None:
     sink = Sink()
     with small_blocks(), writer(sink.write, codec=Overtaking(20), threads=threads) as out:
@@ -211,122 +168,40 @@ def test_blocks_that_overtake_each_other_are_written_in_order(threads: int) -> N
     assert bytes(sink) == numbered(20)
 
 
-@threads_0_to_4
-def test_everything_is_written_by_the_thread_that_fills(threads: int) -> None:
-    writing = set()
-    with (
-        small_blocks(),
-        writer(lambda _: writing.add(threading.current_thread()), threads=threads) as out,
-    ):
-        out.write(bytes(20 * BLOCK + 1))
-    assert writing == {threading.current_thread()}
-
-
 # Memory
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    while not condition():
-        time.sleep(0.001)
-
-
-def is_in(thread: threading.Thread, function: str) -> bool:
-    frame = sys._current_frames().get(thread.ident or 0)
-    while frame is not None:
-        if frame.f_code.co_name == function:
-            return True
-        frame = frame.f_back
-    return False
-
-
-class InFlight:
-    """Counts the blocks that were given away, and those of them that are not written yet."""
-
-    def __init__(self, write: Callable[[Buffer], None] = ignore_data) -> None:
-        self._write = write
-        self._writes = -1  # the head is no block
-        self.given = 0
-        self.most = 0
-
-    def write(self, data: Buffer) -> None:
-        self._write(data)
-        self._writes += 1
-
-    def on_block(self) -> None:
-        self.given += 1
-        self.most = max(self.most, self.given - self._writes)
-
-
-class Waiting(Gzip):
-    """Encodes nothing before it may."""
-
-    def __init__(self) -> None:
-        super().__init__(isal_zlib, 1)
-        self.may = threading.Event()
-        self.began = 0
-
-    def encode(self, block: memoryview, window: bytes) -> Encoded:
-        self.began += 1
-        self.may.wait()
-        return super().encode(block, window)
-
-
-@threads_1_to_4
-def test_slow_encoders_hold_the_filling_thread_up_after_threads_and_three_blocks(
-    threads: int,
-) -> None:
-    sink, codec = Sink(), Waiting()
-    flight = InFlight(sink.write)
-
-    def fill_it() -> None:
-        with writer(flight.write, codec=codec, threads=threads, on_block=flight.on_block) as out:
-            for _ in range(20):
-                out.write(bytes(BLOCK))
-
-    with small_blocks():
-        filling = threading.Thread(target=fill_it)
-        filling.start()
-        wait_for(lambda: is_in(filling, "_take") and flight.given >= threads + 2)
-        assert flight.given == threads + 2
-        assert filling.is_alive()
-        codec.may.set()
-        filling.join()
-    assert (flight.given, flight.most) == (20, threads + 2)
-    assert gzip.decompress(sink) == bytes(20 * BLOCK)
-
-
 @threads_0_to_4
-@pytest.mark.parametrize("codec", [gzip_codec(), Plain()], ids=["gzip", "plain"])
-def test_a_slow_disk_holds_the_filling_thread_up_with_a_bounded_number_of_blocks(
-    codec: Codec, threads: int
-) -> None:
+def test_a_slow_disk_limits_the_number_of_blocks_in_memory(threads: int) -> None:
     disk_is_asked, disk_moves = threading.Event(), threading.Event()
-    sink = Sink()
+    sink, given, most, writing = Sink(), Counter(), [0], set()
 
     def slow(data: Buffer) -> None:
-        if sink or (isinstance(codec, Plain) and data):  # not the head
+        writing.add(threading.current_thread())
+        if sink:  # not the head
             disk_is_asked.set()
             disk_moves.wait()
+            most[0] = max(most[0], given.calls - written.calls)
+            written()
         sink.write(data)
 
-    flight = InFlight(slow)
-
     def fill_it() -> None:
-        with writer(flight.write, codec=codec, threads=threads, on_block=flight.on_block) as out:
+        with writer(slow, threads=threads, on_block=given) as out:
             for _ in range(20):
                 out.write(bytes(BLOCK))
 
+    written = Counter()
     with small_blocks():
         filling = threading.Thread(target=fill_it)
         filling.start()
         disk_is_asked.wait()
-        assert flight.given <= threads + 2
+        assert given.calls <= threads + 2
         disk_moves.set()
         filling.join()
-    assert flight.given == 20
-    assert flight.most <= threads + 2
-    content = bytes(sink) if isinstance(codec, Plain) else gzip.decompress(sink)
-    assert content == bytes(20 * BLOCK)
+    assert writing == {filling}
+    assert given.calls == 20
+    assert most[0] <= threads + 2
+    assert gzip.decompress(sink) == bytes(20 * BLOCK)
 
 
 class Noting(Plain):
@@ -343,7 +218,7 @@ class Noting(Plain):
 @threads_0_to_4
 def test_the_same_memory_is_used_however_much_is_written(threads: int) -> None:
     codec = Noting()
-    with small_blocks(), writer(ignore_data, codec=codec, threads=threads) as out:
+    with small_blocks(), writer(ignore, codec=codec, threads=threads) as out:
         out.write(bytes(500 * BLOCK))
     assert 1 <= len(codec.memory) <= threads + 2
 
@@ -354,11 +229,11 @@ Where: TypeAlias = Literal["head", "block", "tail", "encode", "combine", "on_blo
 
 
 class FaultError(Exception):
-    """What a test throws into the works."""
+    """The error of a test."""
 
 
 class BaseFault(BaseException):
-    """The same, as a signal would raise it."""
+    """The same, as a signal raises it."""
 
 
 class FaultyCodec(Gzip):
@@ -380,19 +255,11 @@ class FaultyCodec(Gzip):
         return b"tail" + super().tail(whole)
 
 
-@pytest.mark.parametrize(
-    "error", [FaultError("first"), BaseFault("first")], ids=["error", "signal"]
-)
-@pytest.mark.parametrize("n_blocks", [0.5, 1, 3, 50])
 @pytest.mark.parametrize("threads", [0, 2])
 @pytest.mark.parametrize(
     "where", ["head", "block", "tail", "encode", "combine", "on_block", "body"]
 )
-def test_a_fault_ends_all_threads_and_reaches_the_caller(
-    where: Where, threads: int, n_blocks: float, error: BaseException
-) -> None:
-    events: list[str] = []
-
+def test_a_fault_ends_all_threads_and_reaches_the_caller(where: Where, threads: int) -> None:
     def write(data: Buffer) -> None:
         content = bytes(data)
         here = "head" if content == Gzip.head else "tail" if content[:4] == b"tail" else "block"
@@ -405,7 +272,7 @@ def test_a_fault_ends_all_threads_and_reaches_the_caller(
             events.append(where)
             raise error
 
-    def run() -> None:
+    def run(n_blocks: float) -> None:
         codec = FaultyCodec(where, error)
         with writer(write, codec=codec, threads=threads, on_block=on_block) as out:
             out.write(bytes(int(n_blocks * BLOCK)))
@@ -414,68 +281,17 @@ def test_a_fault_ends_all_threads_and_reaches_the_caller(
                 raise error
 
     before = set(threading.enumerate())
-    with small_blocks(), pytest.raises(type(error)) as raised:
-        run()
-    assert raised.value is error
-    assert set(threading.enumerate()) == before
-    if where in {"encode", "combine"}:  # before the first block is written, and after it
-        assert events == ["head", "block"][: 1 + (where == "combine")]
-    else:
-        assert events.index(where) == len(events) - 1, "it went on after a fault"
-    assert "tail" not in events or where == "tail"
-
-
-@pytest.mark.timeout(20)
-def test_after_a_fault_in_the_body_no_further_block_is_written_or_encoded() -> None:
-    codec = Waiting()
-    flight = InFlight()
-
-    def release() -> None:
-        wait_for(lambda: is_in(main, "_stop"))
-        codec.may.set()
-
-    def run() -> None:
-        with writer(flight.write, codec=codec, on_block=flight.on_block) as out:
-            out.write(bytes(3 * BLOCK))
-            wait_for(lambda: codec.began == 2)
-            raise FaultError
-
-    main = threading.current_thread()
-    releasing = threading.Thread(target=release)
-    releasing.start()
-    with small_blocks(), pytest.raises(FaultError):
-        run()
-    releasing.join()
-    assert (flight.given, flight.most) == (3, 3)  # all were still to be written
-    assert codec.began == 2
-
-
-class EachItsOwn(Plain):
-    """Fails with each block, and with the first after the second."""
-
-    def __init__(self) -> None:
-        self.second_failed = threading.Event()
-
-    def encode(self, block: memoryview, window: bytes) -> Encoded:
-        del window
-        number = number_of(block)
-        if number == 0:
-            self.second_failed.wait()
-        if number == 1:
-            self.second_failed.set()
-        raise FaultError(number)
-
-
-@pytest.mark.parametrize("n_blocks", [2, 50])
-@pytest.mark.parametrize("threads", [2, 3, 4])
-def test_of_several_faults_the_first_in_order_is_raised(threads: int, n_blocks: int) -> None:
-    with (
-        small_blocks(),
-        pytest.raises(FaultError) as raised,
-        writer(ignore_data, codec=EachItsOwn(), threads=threads) as out,
-    ):
-        out.write(numbered(n_blocks))
-    assert raised.value.args == (0,)
+    for n_blocks, error in ((0.5, FaultError("first")), (50, BaseFault("a signal"))):
+        events: list[str] = []
+        with small_blocks(), pytest.raises(type(error)) as raised:
+            run(n_blocks)
+        assert raised.value is error
+        assert set(threading.enumerate()) == before
+        if where in {"encode", "combine"}:  # before the first block is written, and after it
+            assert events == ["head", "block"][: 1 + (where == "combine")]
+        else:
+            assert events.index(where) == len(events) - 1, "it continued after a fault"
+        assert "tail" not in events or where == "tail"
 
 
 class FailsAt(Plain):
@@ -500,55 +316,16 @@ def test_what_is_written_before_a_fault_is_what_comes_before_it(threads: int) ->
     assert bytes(sink) == numbered(7)
 
 
-@threads_0_to_4
-def test_after_a_fault_no_more_is_read_than_there_are_blocks(threads: int) -> None:
-    count = Counter()
-    written: list[str] = []
-
-    def write(_: Buffer) -> None:
-        if written:
-            raise FaultError
-        written.append("head")
-
-    with (
-        small_blocks(),
-        pytest.raises(FaultError),
-        writer(write, threads=threads, on_block=count) as out,
-    ):
-        out.write(bytes(1_000 * BLOCK))
-    assert count.calls <= threads + 2
-
-
-@threads_0_to_4
-@pytest.mark.parametrize("n_blocks", [0.5, 20])
-def test_the_end_is_missing_where_the_body_failed(n_blocks: float, threads: int) -> None:
-    sink, count = Sink(), Counter()
-
-    def run() -> None:
-        with writer(sink.write, threads=threads, on_block=count) as out:
-            out.write(bytes(int(n_blocks * BLOCK)))
-            raise FaultError
-
-    with small_blocks(), pytest.raises(FaultError):
-        run()
-    stream = zlib.decompressobj(31)
-    stream.decompress(sink)
-    assert not stream.eof
-    assert count.calls == int(n_blocks)
-
-
-@pytest.mark.parametrize("started", [0, 1, 2])
-def test_a_system_that_gives_no_more_threads_is_left_with_none(
+@pytest.mark.parametrize("started", [0, 2])
+def test_a_failure_to_start_a_thread_leaves_none_running(
     started: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse_threads_after(started, monkeypatch)
-    before = set(threading.enumerate())
     with (
         pytest.raises(SpoolError, match="starts no more threads"),
-        writer(ignore_data, threads=3),
+        writer(ignore, threads=3),
     ):
-        pytest.fail("it went on without its threads")
-    assert set(threading.enumerate()) == before
+        pytest.fail("it continued without its threads")
 
 
 # Signals: a process of its own, for they reach only a main thread
@@ -608,7 +385,12 @@ except KeyboardInterrupt:
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
-    "where", ["_take", "__exit__", "_stop"], ids=["filling", "leaving", "leaving after a fault"]
+    "where",
+    [
+        pytest.param("_take", id="filling"),
+        pytest.param("__exit__", id="leaving", marks=pytest.mark.slow),
+        pytest.param("_stop", id="leaving after a fault", marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_interrupts_the_waiting_thread_and_ends_all_others(where: str) -> None:
     done = subprocess.run(

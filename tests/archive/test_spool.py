@@ -1,4 +1,4 @@
-"""The archive on a disk: nobody sees it, nobody has to clean up after it."""
+"""The temporary archive: it has no name, and needs no cleaning up."""
 
 import errno
 import io
@@ -49,7 +49,7 @@ def refuse_tmpfile(patch: pytest.MonkeyPatch, code: int = errno.EOPNOTSUPP) -> N
     patch.setattr(os, "open", refusing)
 
 
-@pytest.fixture(params=["without a name", "deleted at once"])
+@pytest.fixture(params=["unnamed", "deleted at once"])
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run a test on both kinds of file that a spool may be."""
     if request.param == "deleted at once":
@@ -88,18 +88,11 @@ def content_of(spool: Spool) -> bytes:
     return os.pread(spool.fileno(), spool.size, 0)
 
 
-def run(script: str, *arguments: Path, umask: int = -1) -> str:
-    command = [sys.executable, "-W", "error", "-c", script, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, umask=umask)
-    assert not done.stderr
-    return done.stdout
-
-
 # Writing
 
 
 @given(st.lists(st.binary(max_size=5_000)))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 def test_what_is_written_is_there_with_its_size(pieces: list[bytes]) -> None:
     content = b"".join(pieces)
     with Spool() as spool:
@@ -122,7 +115,7 @@ def test_a_disk_that_takes_little_at_a_time_gets_it_all(
         assert spool.written == 10_000
 
 
-def test_nobody_sees_it_from_the_first_byte_to_the_last(folder: Path, kind: str) -> None:
+def test_it_has_no_name(folder: Path, kind: str) -> None:
     del kind
     with Spool(folder) as spool:
         assert os.listdir(folder) == []
@@ -135,28 +128,21 @@ def test_nobody_sees_it_from_the_first_byte_to_the_last(folder: Path, kind: str)
     assert os.listdir(folder) == []
 
 
-@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL])
-def test_a_system_without_nameless_files_has_spools_too(
-    folder: Path, code: int, monkeypatch: pytest.MonkeyPatch
+def test_a_system_without_unnamed_files_has_spools_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refuse_tmpfile(monkeypatch, code)
-    with Spool(folder) as spool:
-        spool.write(b"content")
-        assert os.listdir(folder) == []
-        assert content_of(spool) == b"content"
+    for code in (errno.EISDIR, errno.ENOENT, errno.EINVAL):
+        refuse_tmpfile(monkeypatch, code)
+        with Spool(folder) as spool:
+            spool.write(b"content")
+            assert os.listdir(folder) == []
+            assert content_of(spool) == b"content"
 
 
 KILLED: Final = """
-import errno, os, sys
+import sys
 from e2b_upload.archive.spool import Spool
 
-if sys.argv[2] == "deleted at once":
-    real = os.open
-    def refusing(path, flags, *mode, **at):
-        if flags & os.O_TMPFILE == os.O_TMPFILE:
-            raise OSError(errno.EOPNOTSUPP, "no")
-        return real(path, flags, *mode, **at)
-    os.open = refusing
 spool = Spool(sys.argv[1])
 spool.write(bytes(1 << 20))
 print(spool.size, flush=True)
@@ -164,26 +150,18 @@ sys.stdin.read()
 """
 
 
-@pytest.mark.parametrize("kind", ["without a name", "deleted at once"])
-def test_a_killed_process_leaves_nothing(folder: Path, kind: str) -> None:
+def test_a_killed_process_leaves_nothing(folder: Path) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", KILLED, folder, kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", KILLED, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout
         assert process.stdout.readline() == b"1048576\n"
-        assert os.listdir(folder) == []
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert os.listdir(folder) == []
 
 
-def test_it_may_be_closed_twice(folder: Path) -> None:
-    spool = Spool(folder)
-    spool.close()
-    spool.close()
-
-
-def test_closing_it_twice_closes_nobody_elses_file(folder: Path) -> None:
+def test_closing_it_twice_closes_no_other_file(folder: Path) -> None:
     spool = Spool(folder)
     number = spool.fileno()
     spool.close()
@@ -232,7 +210,7 @@ def test_the_environment_chooses_the_folder(
 @pytest.mark.parametrize(
     ("there", "reason"), [("missing", "No such file"), ("a file", "Not a directory")]
 )
-def test_a_folder_that_is_none_is_named(
+def test_a_path_that_is_not_a_directory_is_named(
     tmp_path: Path, kind: str, there: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del kind
@@ -242,7 +220,7 @@ def test_a_folder_that_is_none_is_named(
         with pytest.raises(SpoolError, match=reason) as raised:
             Spool(chosen)
         assert str(tmp_path / there) in raised.value.message
-        assert "--spool-dir" in raised.value.hint
+        assert "`spool_dir`" in raised.value.hint
 
 
 def test_a_folder_that_may_not_be_written_is_named(kind: str, read_only: str) -> None:
@@ -250,7 +228,7 @@ def test_a_folder_that_may_not_be_written_is_named(kind: str, read_only: str) ->
     with another_user(), pytest.raises(SpoolError, match="Permission denied") as raised:
         Spool(read_only)
     assert read_only in raised.value.message
-    assert "--spool-dir" in raised.value.hint
+    assert "`spool_dir`" in raised.value.hint
 
 
 # Full disks
@@ -264,31 +242,9 @@ def test_a_full_disk_is_named_with_what_it_took(full_disk: Path) -> None:
         assert raised.value.message == f"{so_far}: the disk is full"
         assert 0 < spool.size <= 1 << 20
         assert spool.written == spool.size
-        assert "--spool-dir" in raised.value.hint
+        assert "`spool_dir`" in raised.value.hint
         assert os.listdir(full_disk) == []
     assert shutil.disk_usage(full_disk).used == 0
-
-
-LIMITED: Final = """
-import resource, sys
-from e2b_upload.archive.spool import Spool
-from e2b_upload.errors import SpoolError
-
-resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
-with Spool(sys.argv[1]) as spool:
-    try:
-        spool.write(bytes(100_000))
-        spool.write(bytes(100_000))
-    except SpoolError as error:
-        print(error.message, error.hint, spool.size, sep="\\n")
-"""
-
-
-def test_a_limit_on_files_is_named_with_what_it_let_through(folder: Path) -> None:
-    message, hint, size = run(LIMITED, folder).splitlines()
-    assert f"spooled in {folder} (150000 bytes of it are): a limit on the size of files" in message
-    assert "--spool-dir" in hint
-    assert size == "150000"
 
 
 @pytest.mark.parametrize(
@@ -300,7 +256,7 @@ def test_a_limit_on_files_is_named_with_what_it_let_through(folder: Path) -> Non
         (errno.EIO, "Input/output error"),
     ],
 )
-def test_every_way_to_fail_has_its_words(
+def test_a_write_error_is_explained(
     folder: Path, code: int, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(*_: object) -> int:
@@ -313,74 +269,35 @@ def test_every_way_to_fail_has_its_words(
             spool.write(b"more")
         monkeypatch.undo()
     assert isinstance(raised.value.__cause__, OSError)
-    assert "--spool-dir" in raised.value.hint
+    assert "`spool_dir`" in raised.value.hint
     assert f"spooled in {folder} (4 bytes of it are)" in raised.value.message
 
 
 # Keeping
 
 
-@pytest.mark.parametrize("there", [True, False], ids=["replacing", "new"])
-def test_what_is_kept_is_the_archive_and_nothing_else(
-    folder: Path, kind: str, *, there: bool
-) -> None:
+def test_only_the_archive_is_kept(folder: Path, kind: str) -> None:
     del kind
-    if there:
-        (folder / "kept").write_bytes(b"before")
+    (folder / "old").write_bytes(b"before")
+    new = os.fsdecode(b"-\n" + b"\xff" * 253)
     with Spool(folder) as spool:
         spool.write(BIG)
-        spool.keep(folder / "kept")
-        assert os.listdir(folder) == ["kept"]
-    assert (folder / "kept").read_bytes() == BIG
+        for name in ("old", new, "old"):
+            spool.keep(folder / name)
+        assert sorted(os.listdir(folder)) == sorted(["old", new])
+    assert (folder / "old").read_bytes() == (folder / new).read_bytes() == BIG
 
 
-def test_on_its_own_disk_it_is_the_spool_itself_that_is_kept(folder: Path) -> None:
+def test_on_its_own_disk_the_spool_is_kept_without_a_copy(folder: Path) -> None:
     with Spool(folder) as spool:
         spool.write(BIG)
         spool.keep(folder / "kept")
         assert os.path.samestat((folder / "kept").stat(), os.fstat(spool.fileno()))
 
 
-@needs_another_disk
-def test_on_another_disk_a_copy_is_kept(folder: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=ANOTHER_DISK) as there, Spool(folder) as spool:
-        kept = Path(there, "kept")
-        spool.write(BIG)
-        spool.keep(kept)
-        assert kept.read_bytes() == BIG
-        assert os.listdir(there) == ["kept"]
-
-
-def test_it_may_be_kept_more_than_once(folder: Path, kind: str) -> None:
-    del kind
-    with Spool(folder) as spool:
-        spool.write(BIG)
-        for name in ("one", "two", "one"):
-            spool.keep(folder / name)
-    assert (folder / "one").read_bytes() == (folder / "two").read_bytes() == BIG
-    assert sorted(os.listdir(folder)) == ["one", "two"]
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["n" * 255, "\u20ac" * 85, os.fsdecode(b"\xff" * 255), "-rf", "new\nline", ".hidden"],
-    ids=["long", "long in bytes", "not UTF-8", "option", "new line", "hidden"],
-)
-def test_it_is_kept_under_any_name_that_the_system_allows(
-    folder: Path, kind: str, name: str
+def test_a_relative_path_is_taken_from_the_current_directory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    del kind
-    with Spool(folder) as spool:
-        spool.write(b"content")
-        spool.keep(folder / name)
-    assert os.listdir(folder) == [name]
-    assert (folder / name).read_bytes() == b"content"
-
-
-def test_a_relative_path_is_taken_from_the_working_folder(
-    folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    del kind
     monkeypatch.chdir(folder)
     with Spool() as spool:
         spool.write(b"content")
@@ -401,35 +318,26 @@ def test_it_is_kept_in_a_folder_that_may_be_written_and_not_listed(kind: str) ->
         os.chmod(drop_box, 0o700)
 
 
-UMASKED: Final = """
-import sys
-from e2b_upload.archive.spool import Spool
-
-with Spool(sys.argv[1]) as spool:
-    spool.keep(sys.argv[2])
-"""
-
-
-@pytest.mark.parametrize("umask", [0o000, 0o022, 0o027, 0o077])
-def test_the_umask_says_who_may_read_what_is_kept(folder: Path, umask: int) -> None:
-    run(UMASKED, folder, folder / "kept", umask=umask)
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+@pytest.mark.parametrize("spool_on", [None, pytest.param(ANOTHER_DISK, marks=needs_another_disk)])
+def test_the_umask_decides_who_may_read_the_archive(
+    folder: Path, umask: int, spool_on: Path | None
+) -> None:
+    before = os.umask(umask)
+    try:
+        with Spool(spool_on or folder) as spool:
+            spool.keep(folder / "kept")
+    finally:
+        os.umask(before)
     assert stat.S_IMODE((folder / "kept").stat().st_mode) == 0o666 & ~umask
 
 
-@needs_another_disk
-@pytest.mark.parametrize("umask", [0o000, 0o022, 0o027, 0o077])
-def test_the_umask_says_who_may_read_a_copy(folder: Path, umask: int) -> None:
-    with tempfile.TemporaryDirectory(dir=ANOTHER_DISK) as there:
-        run(UMASKED, folder, Path(there, "kept"), umask=umask)
-        assert stat.S_IMODE(Path(there, "kept").stat().st_mode) == 0o666 & ~umask
-
-
-@pytest.mark.parametrize("mode", [0o600, 0o444, 0o777])
+@pytest.mark.parametrize("mode", [0o444, 0o777])
 @pytest.mark.parametrize("on", ["its own disk", "another disk"])
-def test_who_might_read_the_file_before_may_read_the_archive(
+def test_the_archive_has_the_mode_of_the_previous_file(
     folder: Path, kind: str, on: str, mode: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody else, not for a moment."""
+    """At every moment."""
     del kind
     seen: set[int] = set()
     real = os.fsync
@@ -457,29 +365,21 @@ def test_a_disk_that_gets_full_keeps_what_was_there(folder: Path, full_disk: Pat
         with pytest.raises(SpoolError, match="the disk is full") as raised:
             spool.keep(full_disk / "kept")
     assert str(full_disk / "kept") in raised.value.message
-    assert raised.value.hint
+    assert f"{len(BIG)} bytes" not in raised.value.message  # the full disk is not the spool's
+    assert "`output`" in raised.value.hint
     assert os.listdir(full_disk) == ["kept"]
     assert (full_disk / "kept").read_bytes() == b"before"
-
-
-def test_a_full_disk_that_is_not_the_spools_is_not_said_to_hold_the_archive(
-    folder: Path, full_disk: Path
-) -> None:
-    with Spool(folder) as spool:
-        spool.write(BIG)
-        with pytest.raises(SpoolError, match="the disk is full") as raised:
-            spool.keep(full_disk / "kept")
-    assert f"{len(BIG)} bytes" not in raised.value.message
-    assert "-o" in raised.value.hint
 
 
 class Stop(BaseException):
     """As a signal would raise it."""
 
 
-@pytest.mark.parametrize("error", [OSError(errno.EIO, "I/O error"), Stop()], ids=["disk", "signal"])
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_failure_keeps_what_was_there(
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [("fsync", Stop()), ("replace", Stop()), ("replace", OSError(errno.EIO, "I/O error"))],
+)
+def test_a_failure_keeps_the_previous_file(
     folder: Path, kind: str, call: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del kind
@@ -507,16 +407,13 @@ def test_a_failure_keeps_what_was_there(
         ("n" * 256, "File name too long"),
     ],
 )
-def test_a_path_that_cannot_be_written_is_named(
-    folder: Path, kind: str, path: str, reason: str
-) -> None:
-    del kind
+def test_a_path_that_cannot_be_written_is_named(folder: Path, path: str, reason: str) -> None:
     (folder / "a file").write_bytes(b"")
     (folder / "a folder").mkdir()
     with Spool(folder) as spool, pytest.raises(SpoolError, match=reason) as raised:
         spool.keep(folder / path)
     assert str(folder / path) in raised.value.message
-    assert "-o" in raised.value.hint
+    assert "`output`" in raised.value.hint
     assert sorted(os.listdir(folder)) == ["a file", "a folder"]
 
 
@@ -536,44 +433,21 @@ class Raw(io.RawIOBase):
         return len(taken)
 
 
-@pytest.mark.parametrize("at_a_time", [1, 999, 20_000])
-def test_a_stream_that_takes_little_at_a_time_gets_it_all(at_a_time: int) -> None:
-    with Spool() as spool, Raw(at_a_time) as stream:
+def test_a_stream_that_takes_little_at_a_time_gets_it_all() -> None:
+    with Spool() as spool, Raw(999) as stream:
         spool.write(BIG[:20_000])
         spool.copy_to(cast("IO[bytes]", stream))
         assert bytes(stream.taken) == BIG[:20_000]
 
 
 @pytest.mark.timeout(20)  # it must not try for ever
-def test_a_stream_that_would_have_to_be_waited_for_is_an_error(folder: Path) -> None:
+def test_a_stream_that_would_block_is_an_error(folder: Path) -> None:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     with open(reading, "rb"), open(writing, "wb", buffering=0) as stream, Spool(folder) as spool:
         spool.write(BIG)
         with pytest.raises(SpoolError, match="temporarily unavailable"):
             spool.copy_to(stream)
-
-
-def test_a_pipe_gets_it_all_and_its_end_is_told(folder: Path) -> None:
-    reading, writing = os.pipe()
-    with Spool(folder) as spool:
-        spool.write(BIG)
-        received = []
-        with open(reading, "rb") as reader, open(writing, "wb") as writer:
-            thread = threading.Thread(target=lambda: received.append(reader.read()))
-            thread.start()
-            spool.copy_to(writer)
-            writer.close()
-            thread.join()
-        assert received == [BIG]
-
-        reading, writing = os.pipe()
-        os.close(reading)
-        with (
-            open(writing, "wb", buffering=0) as writer,
-            pytest.raises(SpoolError, match="Broken pipe"),
-        ):
-            spool.copy_to(writer)
 
 
 def test_a_fifo_gets_it_all(folder: Path) -> None:
@@ -601,9 +475,7 @@ def test_a_device_that_takes_nothing_is_named(folder: Path, path: str, words: st
             spool.copy_to(path)
 
 
-def test_an_archive_is_kept_where_there_is_no_proc(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_archive_is_kept_without_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("e2b_upload.archive.spool._DESCRIPTORS", str(tmp_path / "nowhere"))
     (tmp_path / "kept").mkdir()
     with Spool(tmp_path) as spool:

@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from e2b_upload.archive import tar
 from e2b_upload.context.collect import Entry, EntryType
 from tests.archive.programs import Unpacker, every_unpacker
 from tests.archive.reading import LAST_SECOND
-from tests.support.trees import SECOND, names
+from tests.support.trees import SECOND
 
-EXAMPLES: Final = settings(deadline=None, max_examples=300)
 LARGEST: Final = 8**11 - 1  # what eleven octal digits can say
 
 
@@ -64,43 +61,7 @@ def records(blocks: bytes) -> dict[bytes, bytes]:
     return found
 
 
-paths = st.lists(names(), min_size=1, max_size=8).map(b"/".join)
-targets = st.binary(min_size=1, max_size=300).filter(lambda target: 0 not in target)
-entries = st.builds(
-    entry,
-    paths,
-    size=st.sampled_from([0, 1, LARGEST, LARGEST + 1]) | st.integers(0, 2**62),
-    mode=st.integers(0, 0o7777),
-    mtime_ns=st.integers(-(2**40), 2**40).map(lambda second: second * SECOND),
-) | st.builds(
-    entry,
-    paths,
-    st.sampled_from(["directory", "symlink", "hardlink"]),
-    mode=st.integers(0, 0o7777),
-    target=targets,
-    mtime_ns=st.integers(-(2**62), 2**62),
-)
-
-
-@given(entries)
-@example(entry(b"\x1f\x8b\x08\x04/_/_/___"))
-@EXAMPLES
-def test_any_entry_is_read_as_it_was_written(entry: Entry) -> None:
-    blocks = tar.header(entry)
-    member = read(blocks)
-    assert len(blocks) % tar.BLOCK == 0
-    assert (os.fsencode(member.name), member.mode) == (os.fsencode(entry.path), entry.mode)
-    assert (member.uid, member.gid, member.uname, member.gname) == (0, 0, "", "")
-    assert member.mtime == entry.stat.st_mtime_ns // SECOND
-    assert {
-        "file": member.isreg() and member.size == entry.size,
-        "directory": member.isdir(),
-        "symlink": member.issym() and member.linkname == entry.target,
-        "hardlink": member.islnk() and member.linkname == entry.target,
-    }[entry.type]
-
-
-@pytest.mark.parametrize("path", [b"a", b"d/" * 60 + b"a", b"\xff" * 300])
+@pytest.mark.parametrize("path", [b"a", b"\xff" * 300])
 @pytest.mark.parametrize(
     ("kind", "type_", "device"),
     [
@@ -109,7 +70,7 @@ def test_any_entry_is_read_as_it_was_written(entry: Entry) -> None:
         (stat.S_IFBLK, tarfile.BLKTYPE, (259, 65_536)),
     ],
 )
-def test_what_is_no_data(path: bytes, kind: int, type_: bytes, device: tuple[int, int]) -> None:
+def test_special_files(path: bytes, kind: int, type_: bytes, device: tuple[int, int]) -> None:
     found = os.stat_result(
         (kind | 0o640, *(0,) * 9), {"st_mtime_ns": SECOND, "st_rdev": os.makedev(*device)}
     )
@@ -123,30 +84,15 @@ def test_a_socket_cannot_be_archived() -> None:
     assert tar.header(Entry("socket", "special", 0, 0o640, None, found)) == b""
 
 
-@given(entries)
-@EXAMPLES
-def test_every_header_has_its_sum_and_stands_by_itself(entry: Entry) -> None:
-    blocks = tar.header(entry)
-    heads = [blocks[:512], blocks[-512:]] if has_pax(blocks) else [blocks]
-    for head in heads:
-        total = sum(head[:148]) + 8 * ord(" ") + sum(head[156:])
-        assert head[148:156] == b"%06o\0 " % total
-        assert head[257:265] == b"ustar\x0000"
-
-
 @pytest.mark.parametrize(
     "path",
     [
-        b"a",
-        b"\x7f" * 100,
         b"\x7f" * 155 + b"/" + b"\x7f" * 100,
         b"\x80",
-        b"\xff" * 100,
-        "\u20ac".encode() * 33,
-        b"\xff" * 155 + b"/" + b"\xff" * 100,  # more than 65,521, which Adler-32 counts by
+        b"\xff" * 155 + b"/" + b"\xff" * 100,  # more than 65,521, the modulus of Adler-32
     ],
 )
-def test_the_sum_is_right_for_ascii_and_for_all_else(path: bytes) -> None:
+def test_the_checksum_is_right_for_any_bytes(path: bytes) -> None:
     blocks = tar.header(entry(path, "symlink", mode=0o7777, target=path[:100]))
     assert len(blocks) == 512
     assert os.fsencode(read(blocks).name) == path
@@ -160,29 +106,22 @@ N: Final = b"n"
     [
         (N * 100, "file", False),
         (N * 101, "file", True),
-        (b"p/" + N * 100, "file", False),
         (b"p/" + N * 101, "file", True),
-        (b"p" * 100 + b"/n", "file", False),
         (b"p" * 155 + b"/n", "file", False),
         (b"p" * 156 + b"/n", "file", True),
-        (b"p" * 154 + b"/" + N * 100, "file", False),
         (b"p" * 155 + b"/" + N * 100, "file", False),  # 256 bytes, the most there is room for
         (b"p" * 156 + b"/" + N * 100, "file", True),
         (b"p" * 155 + b"/" + N * 101, "file", True),
-        (b"p/" * 50 + N * 56, "file", False),
         (b"p/" * 77 + b"p/" + N * 100, "file", False),
         (b"p/" * 78 + b"p/" + N * 100, "file", True),
         # A directory's name ends in a slash that counts.
         (N * 99, "directory", False),
         (N * 100, "directory", True),
-        (b"p/" + N * 99, "directory", False),
-        (b"p/" + N * 100, "directory", True),
         (b"p" * 155 + b"/" + N * 99, "directory", False),
         (b"p" * 155 + b"/" + N * 100, "directory", True),
         (b"p" * 156 + b"/" + N * 99, "directory", True),
         # What is cut off at 100 bytes may end in a slash, and is still a file.
         (b"p" * 99 + b"/" + N * 101, "file", True),
-        (N * 5_000, "file", True),
         (b"/".join([N * 255] * 100), "directory", True),
     ],
 )
@@ -203,15 +142,13 @@ def test_a_path_needs_a_pax_record_only_where_the_header_has_no_room(
 
 
 @pytest.mark.parametrize("kind", ["symlink", "hardlink"])
-@pytest.mark.parametrize(("size", "pax"), [(1, False), (100, False), (101, True), (5_000, True)])
-def test_a_link_target_needs_a_pax_record_beyond_100_bytes(
-    kind: EntryType, size: int, *, pax: bool
-) -> None:
-    blocks = tar.header(entry(kind=kind, target=b"t" * size))
-    assert read(blocks).linkname == "t" * size
-    assert has_pax(blocks) == pax
-    if pax:
-        assert records(blocks) == {b"linkpath": b"t" * size}
+def test_a_link_target_needs_a_pax_record_beyond_100_bytes(kind: EntryType) -> None:
+    for size in (1, 100, 101, 5_000):
+        blocks = tar.header(entry(kind=kind, target=b"t" * size))
+        assert read(blocks).linkname == "t" * size
+        assert has_pax(blocks) == (size > 100)
+        if size > 100:
+            assert records(blocks) == {b"linkpath": b"t" * size}
 
 
 @pytest.mark.parametrize(
@@ -241,8 +178,6 @@ def test_records_that_are_not_utf_8_are_said_to_be_so(
 @pytest.mark.parametrize(
     ("mtime_ns", "limit", "second"),
     [
-        (0, None, 0),
-        (1, None, 0),
         (SECOND - 1, None, 0),
         (-1, None, -1),
         (-SECOND, None, -1),
@@ -250,9 +185,7 @@ def test_records_that_are_not_utf_8_are_said_to_be_so(
         (LAST_SECOND * SECOND + SECOND - 1, None, LAST_SECOND),
         ((LAST_SECOND + 1) * SECOND, None, LAST_SECOND + 1),
         (10 * SECOND, 9, 9),
-        (10 * SECOND, 10, 10),
         (10 * SECOND, 11, 10),
-        (10 * SECOND, 0, 0),
         (10 * SECOND, -3, -3),
         (-10 * SECOND, -3, -10),
         (2**62, LAST_SECOND, 4_611_686_018),
@@ -268,44 +201,33 @@ def test_a_time_is_the_whole_second_before_and_not_after_the_limit(
 
 
 def test_a_record_counts_the_digits_of_its_own_length() -> None:
-    lengths = set()
-    for size in range(11_000):
+    for size in (*range(110), *range(980, 1_010), *range(9_980, 10_010)):
         record = tar._record(b"k", b"v" * size)
         length, _, rest = record.partition(b" ")
         assert (int(length), rest) == (len(record), b"k=" + b"v" * size + b"\n")
-        lengths.add(len(record))
-    # With one more digit for the length the whole is one longer: some lengths cannot be.
-    assert {9, 10, 99, 100, 999, 1_000, 9_999, 10_000} - lengths == {10, 100, 1_000, 10_000}
 
 
-@pytest.mark.parametrize("size", [*range(101, 130), *range(960, 1_010), *range(9_960, 10_010)])
-def test_a_name_of_any_length_survives_the_growth_of_its_record(size: int) -> None:
-    blocks = tar.header(entry(b"n" * size))
-    assert records(blocks) == {b"path": b"n" * size}
-    assert read(blocks).name == "n" * size
+def test_a_size_needs_a_pax_record_beyond_eleven_octal_digits() -> None:
+    for size in (0, LARGEST, LARGEST + 1, 2**62):
+        blocks = tar.header(entry(size=size))
+        assert read(blocks).size == size
+        assert has_pax(blocks) == (size > LARGEST)
+        if has_pax(blocks):
+            assert records(blocks) == {b"size": b"%d" % size}
+            # GNU's own form, for programs that ignore such records.
+            assert blocks[-512:][124:136] == b"\x80" + size.to_bytes(11, "big")
 
 
-@pytest.mark.parametrize("size", [0, LARGEST, LARGEST + 1, 2**62])
-def test_a_size_needs_a_pax_record_beyond_eleven_octal_digits(size: int) -> None:
-    blocks = tar.header(entry(size=size))
-    assert read(blocks).size == size
-    assert has_pax(blocks) == (size > LARGEST)
-    if has_pax(blocks):
-        assert records(blocks) == {b"size": b"%d" % size}
-        # GNU's own form, for who knows no such records.
-        assert blocks[-512:][124:136] == b"\x80" + size.to_bytes(11, "big")
-
-
-@pytest.mark.parametrize("size", [0, 1, 511, 512, 513, 1_023, 1_024, 1_025, LARGEST, 2**40 + 1])
-def test_padding_fills_the_last_block(size: int) -> None:
-    padding = tar.padding(size)
-    assert padding == bytes(len(padding))
-    assert len(padding) < tar.BLOCK
-    assert (size + len(padding)) % tar.BLOCK == 0
+def test_padding_fills_the_last_block() -> None:
+    for size in (0, 1, 511, 512, 513, LARGEST, 2**40 + 1):
+        padding = tar.padding(size)
+        assert padding == bytes(len(padding))
+        assert len(padding) < tar.BLOCK
+        assert (size + len(padding)) % tar.BLOCK == 0
 
 
 @every_unpacker
-@pytest.mark.parametrize("size", [LARGEST, LARGEST + 1, 5 * 8**11 + 1])
+@pytest.mark.parametrize("size", [LARGEST, LARGEST + 1])
 def test_a_file_may_be_larger_than_8_gib(unpacker: Unpacker, size: int, tmp_path: Path) -> None:
     archive = tmp_path / "sparse.tar"
     with archive.open("wb") as file:

@@ -1,4 +1,4 @@
-"""How large everything is, and where it is made."""
+"""The sizes of the benchmark, and its contexts."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.bench import contexts
-from tests.bench.peers import PEERS
+from tests.bench.commands import PACKERS
 
 GIB = 1 << 30
 CONTEXTS = ("many", "mixed", "big")
@@ -20,19 +20,19 @@ class Size:
 
     Attributes:
         many: files of the context of that name.
-        mixed: bytes of it.
-        big: bytes of it.
+        mixed: bytes of that context.
+        big: bytes of that context.
         put: bytes that are sent.
         empty: files whose packing must not take memory.
-        sparse: bytes of the same.
-        excluded: files in a folder that is left out.
-        files: how many files the cost is measured of.
-        bytes: how many bytes of one file; from 4 GiB on they are sparse.
+        sparse: bytes of a file whose packing must not take memory.
+        excluded: files in an excluded directory.
+        files: the numbers of files whose cost is measured.
+        bytes: the sizes of one file whose cost is measured.
         pairs: runs of each way.
-        shorts: of what takes about a second.
-        starts: of what takes a fraction of one.
-        slow: seconds from which on a peer is run once.
-        ways: which peer packs which context; in a small one starting is most of what some take.
+        shorts: runs of what takes about a second.
+        starts: runs of what takes less.
+        slow: seconds from which on another tool is run only once.
+        ways: which tool packs which context. In a small context, some mostly start.
     """
 
     many: int
@@ -65,7 +65,7 @@ FULL = Size(
     shorts=9,
     starts=21,
     slow=20.0,
-    ways=frozenset(f"{context}/{peer.key}" for context in CONTEXTS for peer in PEERS),
+    ways=frozenset(f"{context}/{packer.key}" for context in CONTEXTS for packer in PACKERS),
 )
 QUICK = replace(
     FULL,
@@ -88,13 +88,13 @@ QUICK = replace(
 
 @dataclass(frozen=True)
 class Bench:
-    """A run of the benchmark: its size, and a folder that is removed after it."""
+    """A run of the benchmark: its size, and a directory that is removed afterwards."""
 
     size: Size
     scratch: Path
 
     def context(self, name: str) -> Path:
-        """Return one of the contexts of real bytes, made when first asked for, and cached."""
+        """Return a context of real bytes, created at the first call, in the page cache."""
         recipes: dict[str, Callable[[Path], None]] = {
             "many": partial(contexts.many, files=self.size.many),
             "mixed": partial(contexts.mixed, size=self.size.mixed),
@@ -109,7 +109,7 @@ class Bench:
 
     @contextmanager
     def made(self, recipe: Callable[[Path], object]) -> Iterator[Path]:
-        """Make a context for as long as the block lasts."""
+        """Create a context while the block runs."""
         folder = self.scratch / "made"
         folder.mkdir()
         try:

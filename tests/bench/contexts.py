@@ -1,8 +1,7 @@
-"""The contexts that are packed, of real bytes: many small files, a mixed tree, one big file.
+"""The contexts of the benchmark.
 
-They are made of the standard library and of the packages that are installed beside this
-interpreter, copied as often as it takes, and of random bytes. What else is built to show one thing
-only, as a million empty files, is made here, too.
+Those of real bytes consist of the standard library and the installed packages, copied as often as
+necessary, and of random bytes. Others show one thing only, such as a million empty files.
 """
 
 import os
@@ -16,9 +15,9 @@ from pathlib import Path
 MIB = 1024 * 1024
 SMALL = 100_000  # bytes: the files of "many"
 _LEFT_OUT = re.compile(
-    r"__pycache__"  # as by any .dockerignore
+    r"__pycache__"  # as in any .dockerignore
     r"|site-packages"  # a root itself
-    r"|config-.*"  # Python's own static library, where there is one: as large as all of its sources
+    r"|config-.*"  # Python's static library, if there is one: as large as all of its sources
 )
 
 
@@ -34,7 +33,7 @@ def installed() -> Iterator[tuple[Path, Path]]:
 
 
 def _copied(folder: Path, files: Iterable[tuple[Path, Path]]) -> Iterator[Path]:
-    """Copy files again and again, each time below a folder of its own; yield each copy."""
+    """Copy the files repeatedly, each time into a new directory; yield each copy."""
     files = list(files)
     for copy in count():
         for file, below in files:
@@ -45,14 +44,14 @@ def _copied(folder: Path, files: Iterable[tuple[Path, Path]]) -> Iterator[Path]:
 
 
 def many(folder: Path, files: int) -> None:
-    """Make so many small files, in as many folders as their packages have."""
+    """Create this many small files, in the directories of their packages."""
     small = (pair for pair in installed() if pair[0].stat().st_size <= SMALL)
     for _ in islice(_copied(folder, small), files):
         pass
 
 
 def mixed(folder: Path, size: int) -> None:
-    """Make a tree of so many bytes: sources, binaries, compressed files, hard links."""
+    """Create a tree of this size: sources, binaries, compressed files, hard links."""
     made = 0
     for number, target in enumerate(_copied(folder, installed())):
         if made >= size:
@@ -65,14 +64,14 @@ def mixed(folder: Path, size: int) -> None:
 
 
 def noise(file: Path, size: int) -> int:
-    """Write a file of so many random bytes, a whole number of mebibytes."""
+    """Write a file of random bytes; the size is a whole number of mebibytes."""
     with open(file, "wb") as out:
         out.writelines(os.urandom(MIB) for _ in range(size // MIB))
     return size
 
 
 def big(folder: Path, size: int) -> None:
-    """Make one file of so many bytes, a power of two or whole mebibytes: text and noise in turn."""
+    """Create one file of text and noise in turn; the size is a power of two or in mebibytes."""
     piece = min(MIB, size // 2)
     text = b"".join(_sources(piece))[:piece]
     with open(folder / "big.bin", "wb") as file:
@@ -82,7 +81,7 @@ def big(folder: Path, size: int) -> None:
 
 
 def _sources(size: int) -> Iterator[bytes]:
-    """Yield sources of the standard library until they make so many bytes."""
+    """Yield sources of the standard library until they have this size."""
     for file, _ in installed():
         if size <= 0:
             return
@@ -92,7 +91,7 @@ def _sources(size: int) -> Iterator[bytes]:
 
 
 def empty(folder: Path, files: int, a_folder: int = 1000) -> None:
-    """Make so many empty files in numbered folders."""
+    """Create this many empty files in numbered directories."""
     for number in range(files):
         parent = folder / f"{number // a_folder:04}"
         if number % a_folder == 0:
@@ -101,13 +100,13 @@ def empty(folder: Path, files: int, a_folder: int = 1000) -> None:
 
 
 def sparse(folder: Path, size: int) -> None:
-    """Make one file of so many bytes that are nowhere."""
+    """Create one file of this size that is all hole."""
     with open(folder / "sparse.bin", "wb") as file:
         file.truncate(size)
 
 
 def read_all(folder: Path) -> None:
-    """Read every file once, so that all are measured with a warm cache."""
+    """Read every file once, so that the cache is warm for all tools."""
     buffer = bytearray(MIB)
     for parent, _, names in os.walk(folder):
         for name in names:

@@ -1,8 +1,8 @@
 # mypy: disable-error-code="import-not-found"
 """Draw the figures of a run as SVG: `python -m tests.bench.plot RESULT.json OUTDIR`.
 
-Matplotlib is needed here and nowhere else: `pip install matplotlib`. The same figures give the same
-file: no date in it, and no random names.
+It needs Matplotlib (`make plots` installs it). The same figures give the same file: it contains no
+date and no random names.
 """
 
 import argparse
@@ -21,17 +21,17 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 LIMIT_MIB = TARGETS["memory/files"].limit
 LOOK: Any = {
     "svg.hashsalt": "e2b-upload",
-    "svg.fonttype": "none",  # text stays text: small, and can be searched
+    "svg.fonttype": "none",  # text stays text: small and searchable
     "font.family": "sans-serif",
     "font.size": 9,
-    "figure.facecolor": "white",  # on a dark page, too
+    "figure.facecolor": "white",  # also on a dark page
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
 
 
 def bars(rows: Sequence[dict[str, Any]]) -> Any:
-    """Draw what each way takes to pack each context, beside each other."""
+    """Draw the seconds that each tool takes to pack each context."""
     contexts = list(dict.fromkeys(row["context"] for row in rows))
     figure, panels = plt.subplots(
         1, len(contexts), figsize=(3.6 * len(contexts), 2.6), squeeze=False, layout="constrained"
@@ -58,35 +58,35 @@ def bars(rows: Sequence[dict[str, Any]]) -> Any:
 
 def lines(points: Sequence[dict[str, Any]]) -> Any:
     """Draw wall time and peak memory against the number of files, and the bytes of one file."""
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for panel, of in zip(panels, ("files", "bytes"), strict=True):
+    figure, panels = plt.subplots(2, 2, figsize=(9, 5), sharex="col", layout="constrained")
+    for column, of in enumerate(("files", "bytes")):
         some = [point for point in points if point["of"] == of]
         sparse = [point["amount"] for point in some if point["sparse"]]
         amounts = [point["amount"] for point in some]
-        for key, name, color in (("wall", "seconds", OURS), ("peak_mib", "peak MiB", THEIRS)):
-            values = [point[key] for point in some]
-            panel.loglog(amounts, values, color=color, marker="o", markersize=3)
-            panel.annotate(
-                f"{values[-1]:.3g} {name}",
-                (amounts[-1], values[-1]),
-                xytext=(5, 0),
-                textcoords="offset points",
-                va="center",
-                color=color,
-            )
-        panel.axhline(LIMIT_MIB, color=LIMIT, linewidth=0.8, linestyle="--")
-        panel.annotate(f"limit {LIMIT_MIB:g} MiB", (amounts[0], LIMIT_MIB * 1.1), color=LIMIT)
+        time, memory = panels[0][column], panels[1][column]
+        time.loglog(amounts, [p["wall"] for p in some], color=OURS, marker="o", markersize=3)
+        memory.semilogx(
+            amounts, [p["peak_mib"] for p in some], color=OURS, marker="o", markersize=3
+        )
+        memory.axhline(LIMIT_MIB, color=LIMIT, linewidth=0.8, linestyle="--")
+        memory.annotate(f"limit {LIMIT_MIB:g} MiB", (amounts[0], LIMIT_MIB + 2), color=LIMIT)
+        memory.set_ylim(0, LIMIT_MIB + 12)
+        time.set_ylabel("seconds")
+        time.yaxis.set_major_formatter("{x:g}")
+        for panel in (time, memory):
+            panel.minorticks_off()
+        memory.set_ylabel("peak MiB")
         title = "empty files" if of == "files" else "bytes of one file"
         if sparse:
             title += f", sparse from {min(sparse) >> 30} GiB on"
-        panel.set_title(title, loc="left", fontweight="bold")
+        time.set_title(title, loc="left", fontweight="bold")
     return figure
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("result", type=Path, help="what tests.bench --json wrote")
-    parser.add_argument("folder", type=Path, help="where the pictures go")
+    parser.add_argument("result", type=Path, help="the file of tests.bench --json")
+    parser.add_argument("folder", type=Path, help="for the pictures")
     options = parser.parse_args()
     result = json.loads(options.result.read_text(encoding="utf-8"))
     packed = [row for row in result["rows"] if row["section"] == "pack"]

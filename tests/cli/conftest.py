@@ -4,15 +4,19 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TextIO, TypeAlias
 
 import pytest
+from typer.main import get_command
 
-from e2b_upload.cli.edge import run
+from e2b_upload.cli.main import run
 from tests.cli.cases import Case
 from tests.cli.harness import KEY, QUERY, Ended, Place, words
 from tests.support.rawserver import RawServer, raw_server, tls_context
+
+_COMMAND = cache(get_command)  # Typer takes longer to build it than most commands to run
 
 Call: TypeAlias = Callable[..., Ended]
 RunCase: TypeAlias = Callable[..., Ended]
@@ -20,7 +24,7 @@ RunCase: TypeAlias = Callable[..., Ended]
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    """Give a folder to work in, and see to it that nothing is left behind there."""
+    """Give a directory to work in, and check that no temporary files are left in it."""
     place = Place.furnish(tmp_path)
     yield place
     assert place.left_behind() == []
@@ -30,11 +34,12 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def call(
     place: Place, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> Call:
-    """Run the command line in this very process: where a process is not the point."""
+    """Run the command line in this process."""
 
     def call(*args: str, env: Mapping[str, str] | None = None, stdin: bytes = b"") -> Ended:
         with monkeypatch.context() as patch, _standard_input(stdin) as file:
             patch.chdir(place.path)
+            patch.setattr("e2b_upload.cli.main.get_command", _COMMAND, raising=False)
             patch.setattr(sys, "stdin", file)
             environment = place.environment(env)
             for name in os.environ.keys() - environment.keys():
@@ -51,7 +56,7 @@ def call(
 
 @pytest.fixture
 def refusing_port() -> Iterator[int]:
-    """Give a port that is taken, so that nobody else gets it, and that refuses to connect."""
+    """Give a port that refuses connections, and that no other process can take."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
@@ -59,7 +64,7 @@ def refusing_port() -> Iterator[int]:
 
 @pytest.fixture
 def run_case(place: Place, call: Call, refusing_port: int) -> RunCase:
-    """Run what a table's line says, in this process or by `runner`, with more arguments."""
+    """Run a row of cases.py, in this process or with `runner`, with more arguments."""
 
     def run_case(
         case: Case,
@@ -91,7 +96,7 @@ def run_case(place: Place, call: Call, refusing_port: int) -> RunCase:
 
 @contextmanager
 def _standard_input(content: bytes) -> Iterator[TextIO]:
-    """Put it where descriptor 0 is read, and give the same as `sys.stdin`."""
+    """Make it the content of descriptor 0, and give a new `sys.stdin`."""
     with tempfile.TemporaryFile() as file, open(0, closefd=False) as stream:
         file.write(content)
         file.seek(0)

@@ -1,4 +1,4 @@
-"""The command line as its users meet it: a process with an environment of its own."""
+"""Run the command line as a process with its own environment, or on a terminal."""
 
 import codecs
 import errno
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
@@ -26,16 +27,16 @@ import pyte
 from rich.cells import cell_len
 
 PATIENCE: Final = 60
-"""Seconds until a process that should have ended is given up."""
+"""Seconds to wait for a process to end."""
 
 LINES: Final = 24
-"""How high the terminals are."""
+"""The height of the terminals."""
 
 SPARSE_BYTES: Final = 64 << 30
-"""Packing so many zeros takes longer than anybody waits, and next to no space."""
+"""A file of so many zeros takes almost no space, and packing it takes longer than any test."""
 
 AT_ANY_MOMENT: Final = {"PYTHONWARNINGS": "error,ignore::ResourceWarning"}
-"""For who is sent a signal: it may come when urllib3 has made a socket and nobody owns it yet."""
+"""Environment for tests that send a signal: urllib3 may not have stored its new socket yet."""
 
 SIGNATURE: Final = "5f3a19c0e7b84d62aa90"
 TOKEN: Final = "IQoJb3JpZ2lu/ZC+Vhc3Q"
@@ -43,6 +44,11 @@ PASSWORD: Final = "pa55word-for-nobody"
 QUERY: Final = f"X-Amz-Security-Token=IQoJb3JpZ2lu%2FZC%2BVhc3Q&X-Amz-Signature={SIGNATURE}"
 KEY: Final = "e2b_51c08ae2f7d94b36a1c5e0978b2d4f63"
 SECRETS: Final = (SIGNATURE, TOKEN, TOKEN.replace("/", "%2F").replace("+", "%2B"), PASSWORD, KEY)
+
+ACTIONS: Final = {"GITHUB_ACTIONS": "true"}
+RUNNER_COMMAND: Final = re.compile(r"^\s*::|##\[")
+"""What the runner of GitHub Actions takes for a command."""
+SUMMARY_ROW: Final = re.compile(r"<tr><th align='left'>(.*?)</th><td>(.*?)</td></tr>")
 
 SUCCESS_KEYS: Final = [
     *("status", "url", "http_status", "attempts", "verified", "archive", "seconds")
@@ -72,21 +78,22 @@ KIND: Final = {
 }
 
 LIMITED: Final = 'ulimit -f 2000; exec "$0" "$@"'
-"""No file may be larger than 2000 blocks: of 512 or of 1024 bytes, as the shell likes."""
+"""Limit files to 2000 blocks, which are of 512 or of 1024 bytes, depending on the shell."""
 
 CRASHES: Final = """
-from e2b_upload import pipeline, template
+from e2b_upload import pipeline
+from e2b_upload.e2b import build, listing
 def crash(*args, **options):
     raise ZeroDivisionError("the unforeseen")
-pipeline.build = pipeline.put = pipeline.collect = pipeline.explain = crash
-template.build_template = template.files_hash = crash"""
+pipeline.run_build = pipeline.run_put = pipeline.run_collect = pipeline.run_explain = crash
+build.run_build_template = listing.files_hash = crash"""
 
-# It sleeps in short pieces: a signal that comes just before a long one is not heeded until its end.
+# Short sleeps, because a signal just before a sleep is not handled until the sleep ends.
 CLEANS_UP_FOR_EVER: Final = """
 import contextlib, sys, time
 from e2b_upload import pipeline
-from e2b_upload.cli import edge
-edge.GRACE_SECONDS = 1000
+from e2b_upload.cli import signals
+signals.GRACE_SECONDS = 1000
 def build(*args, **options):
     try:
         print("packing", file=sys.stderr, flush=True)
@@ -97,10 +104,21 @@ def build(*args, **options):
         while True:
             with contextlib.suppress(BaseException):
                 time.sleep(0.01)
-pipeline.build = build"""
+pipeline.run_build = build"""
 
-# On Linux root goes without the two capabilities that let it read everything: unlike another user
-# it still reaches this interpreter, wherever that is installed.
+ENDLESS_LISTING: Final = """
+import sys
+from itertools import count
+from e2b_upload import pipeline
+from e2b_upload.context.collect import Entry
+def collect(*args, **options):
+    print("listing", file=sys.stderr, flush=True)
+    for number in count():
+        yield Entry(f"file-{number}", "file", 1, 0o644, None, None)
+pipeline.run_collect = collect"""
+
+# On Linux root drops the two capabilities that let it read everything. Another user might not have
+# access to this interpreter.
 _WITHOUT_PRIVILEGES: Final = """
 import ctypes, os, sys
 if os.getuid() == 0:
@@ -109,12 +127,15 @@ if os.getuid() == 0:
             raise OSError(ctypes.get_errno(), "prctl")
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
+C_LOCALE: Final = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+"""Only ASCII can be printed."""
+
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What a process came to."""
+    """The result of a process."""
 
     code: int
     out: bytes
@@ -122,7 +143,7 @@ class Ended:
 
     @property
     def json(self) -> dict[str, Any]:
-        """The one object on standard output, on one line."""
+        """The JSON object on standard output, on one line."""
         assert self.out.count(b"\n") == 1
         assert self.out.endswith(b"\n")
         value = json.loads(self.out)
@@ -130,7 +151,7 @@ class Ended:
         return value
 
     def told(self, code: int) -> dict[str, Any]:
-        """Return what the one object of a failure says: the same as standard error."""
+        """Check the JSON object of a failure against standard error, and return its `error`."""
         assert self.code == code, self.err
         assert list(self.json) == ["status", "error"]
         assert self.json["status"] == "failed"
@@ -149,7 +170,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Place:
-    """A working folder with a context in it: all paths in a test are relative to it."""
+    """The current directory of a test, with the context `ctx` in it."""
 
     path: Path
 
@@ -171,19 +192,19 @@ class Place:
             file.truncate(SPARSE_BYTES)
 
     def left_behind(self) -> list[str]:
-        """What a process has not cleaned up."""
+        """Return the temporary files that were not removed."""
         return [*os.listdir(self.path / "tmp"), *os.listdir(self.path / "spool")]
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         own = {
-            "E2B_UPLOAD_RETRIES": "0",  # what is tried again has tests of its own
+            "E2B_UPLOAD_RETRIES": "0",  # retries have their own tests
             "HOME": str(self.path / "home"),
             "LANG": "C.UTF-8",
             "PATH": os.defpath,
             "PYTHONWARNINGS": "error",
             "TMPDIR": str(self.path / "tmp"),
         }
-        # so that coverage sees the process
+        # Measure the coverage of the process, too.
         measured = {name: value for name, value in os.environ.items() if "COVERAGE" in name}
         return own | measured | dict(more or {})
 
@@ -199,8 +220,8 @@ class Place:
     ) -> Ended:
         """Run the command line to its end.
 
-        `sh` is a shell's script that runs it: `"$0" "$@"`. `python` is run before it, in the same
-        process. Unprivileged, it cannot read what permissions forbid, even to root.
+        `sh` is a shell script that runs it as `"$0" "$@"`. `python` is code to run first in the
+        same process. Without `privileged`, file permissions apply even to root.
         """
         with self.started(
             *args, sh=sh, python=python, privileged=privileged, env=env, **streams
@@ -218,10 +239,10 @@ class Place:
         env: Mapping[str, str] | None = None,
         **streams: IO[bytes] | int,
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """Start the command line; it does not outlive the block."""
+        """Start the command line, and kill it at the end of the block."""
         command = [sys.executable, "-m", "e2b_upload", *args]
         if python:
-            main = "\nfrom e2b_upload.cli.edge import main\nmain()"
+            main = "\nfrom e2b_upload.cli.main import main\nmain()"
             command[1:3] = ["-c", python + main]
         if not privileged:
             command[:1] = [sys.executable, "-ISc", _WITHOUT_PRIVILEGES]
@@ -247,7 +268,7 @@ class Place:
     ) -> Ended:
         """Run the command line to its end with a terminal for standard input and error.
 
-        `on` says what to do, once, when an expression matches what is to be seen there.
+        `on` maps regular expressions to functions; each is called once, when the terminal matches.
         """
         with self.seen(*args, columns=columns, sh=sh, python=python, env=env) as seen:
             awaited = dict(on or {})
@@ -267,7 +288,7 @@ class Place:
         python: str = "",
         env: Mapping[str, str] | None = None,
     ) -> Iterator["Seen"]:
-        """Start the command line with a terminal for standard input and error, and watch that."""
+        """Start the command line with a terminal for standard input and error."""
         with (
             terminal(columns) as (screen, stream),
             tempfile.TemporaryFile() as out,
@@ -286,10 +307,10 @@ class Place:
 
 
 class Screen(pyte.Screen):
-    """What a person sees on a terminal.
+    """The screen of a terminal.
 
     Attributes:
-        wrapped: what was too long for a line.
+        wrapped: text that did not fit on a line.
     """
 
     def __init__(self, columns: int, lines: int) -> None:
@@ -303,7 +324,7 @@ class Screen(pyte.Screen):
 
     @property
     def rows(self) -> list[str]:
-        """What stands on the screen, without the blanks to the right and below."""
+        """The text of the screen, without trailing spaces and lines."""
         return "\n".join(line.rstrip() for line in self.display).rstrip().split("\n")
 
 
@@ -312,8 +333,8 @@ class Seen:
 
     Attributes:
         process: the process.
-        screen: what is to be seen now.
-        text: all that was written there, escape sequences and all.
+        screen: the current screen.
+        text: the whole output, including escape sequences.
     """
 
     def __init__(
@@ -328,13 +349,12 @@ class Seen:
         self._stream = pyte.Stream(screen)
 
     def watch_on(self, screen: Screen) -> None:
-        """Watch it on another kind of screen, from now on."""
+        """Continue on another kind of screen."""
         self.screen = screen
         self._stream = pyte.Stream(screen)
 
     def read(self) -> bool:
-        """Take what is written next; tell whether there was any."""
-        # A process that neither ends nor says anything is a failure, not a wait.
+        """Read the next output; return False at the end."""
         if not select.select([self._tty], [], [], PATIENCE)[0]:
             return False
         piece = _read(self._tty)
@@ -344,25 +364,25 @@ class Seen:
         return bool(piece)
 
     def until(self, expression: str) -> list[str]:
-        """Read until the screen shows it; return the screen's rows."""
+        """Read until the screen matches; return its rows."""
         while not re.search(expression, "\n".join(self.screen.rows)):
             assert self.read(), f"{expression!r} was never seen: {self.screen.rows}"
         return self.screen.rows
 
     def type(self, keys: str) -> None:
-        """Press keys."""
+        """Send input."""
         os.write(self._tty.fileno(), keys.encode())
 
     def resize(self, columns: int) -> None:
-        """Make the window as wide, between two frames."""
+        """Change the width of the window, between two frames."""
         while select.select([self._tty], [], [], 0.03)[0]:
             self.read()
         self.screen.resize(columns=columns)
         _set_size(self._tty, columns)
-        self.process.send_signal(signal.SIGWINCH)  # it is no terminal of its session's
+        self.process.send_signal(signal.SIGWINCH)  # not its controlling terminal
 
     def end(self) -> Ended:
-        """Read on to the end."""
+        """Read to the end."""
         while self.read():
             pass
         self.process.wait(PATIENCE)
@@ -370,9 +390,37 @@ class Seen:
         return Ended(self.process.returncode, self._out.read(), self.text)
 
 
+def secrets_in(ended: Ended) -> list[str]:
+    """Return the secrets that the output contains, even if a narrow terminal wraps them."""
+    text = ended.err + ended.out.decode("utf-8", "replace")
+    unwrapped = "".join(text.split())
+    return [secret for secret in SECRETS if secret in text or secret in unwrapped]
+
+
+def annotations(ended: Ended) -> list[tuple[str, str]]:
+    """Return the level and the text of each annotation, as GitHub decodes them."""
+    found = re.findall(r"(?m)^::(\w+) title=e2b-upload::(.*)$", ended.err)
+    assert len(found) == len([line for line in ended.lines if RUNNER_COMMAND.search(line)])
+    return [
+        (level, re.sub("%(25|0D|0A)", lambda code: chr(int(code[1], 16)), text))
+        for level, text in found
+    ]
+
+
+def summary_rows(summary: Path, status: str) -> dict[str, str]:
+    """Return the table of a job summary, as text."""
+    text = summary.read_text()
+    assert text.startswith(f"\n\n### e2b-upload: {status}\n\n<table>\n")
+    assert text.endswith("</table>\n")
+    return {
+        name: unescape(re.sub("<[^>]*>", "", value.replace("<br>", "\n")))
+        for name, value in SUMMARY_ROW.findall(text)
+    }
+
+
 @contextmanager
 def terminal(columns: int = 80) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """Give a pseudo-terminal: what is seen on it, and the stream for a process."""
+    """Give both ends of a pseudo-terminal: for the test, and for the process."""
     master, slave = pty.openpty()
     with os.fdopen(master, "rb", 0) as screen, os.fdopen(slave, "r+b", 0) as stream:
         _set_size(stream, columns)
@@ -387,18 +435,18 @@ def _read(screen: IO[bytes]) -> bytes:
     try:
         return screen.read(1 << 16)
     except OSError as error:
-        if error.errno == errno.EIO:  # Linux: nobody has the terminal open any more
+        if error.errno == errno.EIO:  # Linux: the other end is closed
             return b""
         raise
 
 
 def plain(text: str) -> str:
-    """Return what a terminal shows of a text: no colours, no cursor movements."""
+    """Remove escape sequences."""
     return _ESCAPE_SEQUENCE.sub("", text)
 
 
 def wait_for(stream: IO[bytes] | None, words: str) -> str:
-    """Read lines until one holds the words; return them all."""
+    """Read lines until one contains the words; return them all."""
     assert stream is not None
     lines = ""
     while words not in lines:
@@ -416,5 +464,5 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def words(line: str, **values: str) -> list[str]:
-    """Return a command line's arguments, `{name}` replaced by values of any kind."""
+    """Split a command line into arguments, and replace each `{name}`."""
     return [word.format(**values) for word in shlex.split(line)]

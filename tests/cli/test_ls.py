@@ -1,10 +1,8 @@
-"""What would be sent is listed: for a person, as a tree, and as one object."""
+"""`ls` lists what a build would send, as lines, as a tree, or as JSON."""
 
 import json
 import os
-import signal
 import socket
-import subprocess
 import tarfile
 from typing import Any
 
@@ -13,33 +11,15 @@ import pytest
 from e2b_upload.cli import listing
 from tests.cli.conftest import Call
 from tests.cli.harness import (
-    AT_ANY_MOMENT,
+    C_LOCALE,
+    ENDLESS_LISTING,
     ENTRY_KEYS,
     LIMITED,
     LISTING_KEYS,
     PATIENCE,
-    Ended,
     Place,
-    wait_for,
 )
 from tests.support.trees import HOSTILE_NAMES
-
-ENDLESS = """
-import sys
-from itertools import count
-from e2b_upload import pipeline
-from e2b_upload.context.collect import Entry
-def collect(*args, **options):
-    print("listing", file=sys.stderr, flush=True)
-    for number in count():
-        yield Entry(f"file-{number}", "file", 1, 0o644, None, None)
-pipeline.collect = collect"""
-"""A context whose end nobody sees."""
-
-ONLY_ASCII = [
-    {"PYTHONIOENCODING": "ascii"},
-    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-]
 
 
 @pytest.fixture
@@ -95,7 +75,7 @@ LEFT_OUT = [
 
 @pytest.mark.usefixtures("tree")
 @pytest.mark.parametrize(("more", "listed"), [([], LISTED), (["--tree"], TREE)])
-def test_a_person_sees_names_sizes_and_totals(more: list[str], listed: str, call: Call) -> None:
+def test_names_sizes_and_totals(more: list[str], listed: str, call: Call) -> None:
     ended = call("ls", "ctx", *more)
     assert (ended.code, ended.out.decode()) == (0, listed)
     assert ended.lines == [*LEFT_OUT, TOTALS]
@@ -104,7 +84,7 @@ def test_a_person_sees_names_sizes_and_totals(more: list[str], listed: str, call
 
 
 @pytest.mark.usefixtures("tree")
-def test_the_object_tells_what_each_entry_is(call: Call) -> None:
+def test_json(call: Call) -> None:
     ended = call("ls", "ctx", "--json")
     assert ended.code == 0
     assert ended.lines == LEFT_OUT
@@ -130,7 +110,13 @@ def test_the_object_tells_what_each_entry_is(call: Call) -> None:
     assert [ended.json[key] for key in LISTING_KEYS[1:]] == [6, 3, 1, 1, 1517]
 
 
-def test_an_empty_context(place: Place, call: Call) -> None:
+def test_tree_and_largest(call: Call) -> None:
+    ended = call("ls", "ctx", "--tree", "--largest", "3")
+    assert (ended.code, ended.out) == (2, b"")
+    assert "--tree and --largest exclude each other" in ended.err
+
+
+def test_empty_context(place: Place, call: Call) -> None:
     (place.path / "ctx/a").unlink()
     ended = call("ls", "ctx")
     assert (ended.code, ended.out, ended.lines) == (0, b"", ["0 files; 0 B of content"])
@@ -144,7 +130,7 @@ def test_an_empty_context(place: Place, call: Call) -> None:
 
 
 @pytest.mark.usefixtures("tree")
-def test_the_largest_are_named_beside_all_entries(call: Call) -> None:
+def test_largest_in_json(call: Call) -> None:
     plain = call("ls", "ctx", "--json").json
     told = call("ls", "ctx", "--json", "--largest", "3").json
     assert list(told) == [*LISTING_KEYS, "largest"]
@@ -157,8 +143,8 @@ def test_the_largest_are_named_beside_all_entries(call: Call) -> None:
 
 
 @pytest.mark.usefixtures("tree")
-@pytest.mark.parametrize("more", [[], ["-x", "b/d"], ["--follow-symlinks"]], ids=" ".join)
-def test_what_is_listed_is_what_is_packed(more: list[str], place: Place, call: Call) -> None:
+@pytest.mark.parametrize("more", [["-x", "b/d"], ["--follow-symlinks"]], ids=" ".join)
+def test_listed_as_packed(more: list[str], place: Place, call: Call) -> None:
     place.write("ctx/0", b"0" * 1000)
     (place.path / "ctx/i").symlink_to("b/c")
     (place.path / "ctx/b/d/f").chmod(0o644)
@@ -187,16 +173,13 @@ def test_what_is_listed_is_what_is_packed(more: list[str], place: Place, call: C
     ("context", "shown"),
     [
         ("ctx", "ctx/"),
-        ("ctx/", "ctx/"),
         ("./ctx", "./ctx/"),
         ("ctx/.", "ctx/./"),
         ("link", "link/"),
         ("{there}/ctx", "{there}/ctx/"),
     ],
 )
-def test_a_context_is_named_as_it_was_given(
-    context: str, shown: str, place: Place, call: Call
-) -> None:
+def test_context_name(context: str, shown: str, place: Place, call: Call) -> None:
     (place.path / "link").symlink_to("ctx")
     there = os.fspath(place.path)
     ended = call("ls", context.format(there=there), "--tree")
@@ -207,7 +190,7 @@ def test_a_context_is_named_as_it_was_given(
     assert call("ls", context.format(there=there)).out == b"      2 B  a\n"
 
 
-def test_a_tree_is_as_deep_as_it_is(place: Place, call: Call) -> None:
+def test_deep_tree(place: Place, call: Call) -> None:
     path = "/".join(["d"] * 300)
     place.write(f"ctx/{path}/e", b"12345")
     (place.path / "ctx/a").unlink()
@@ -217,12 +200,12 @@ def test_a_tree_is_as_deep_as_it_is(place: Place, call: Call) -> None:
     assert lines[-1] == "      5 B  " + "    " * 300 + "└── e"
 
 
-# Names are data.
+# Hostile names.
 
 
 @pytest.fixture
 def hostile(place: Place) -> list[bytes]:
-    """Names that would do something to a terminal, to JSON, or to whoever reads line by line."""
+    """Create links whose names contain escape sequences, line breaks, or JSON."""
     (place.path / "ctx/a").unlink()
     names = [*HOSTILE_NAMES, b"[bold]x", b'"},{', "\x9b2J".encode(), "\u2028".encode()]
     for name in names:
@@ -232,13 +215,13 @@ def hostile(place: Place) -> list[bytes]:
 
 
 @pytest.mark.parametrize("more", [[], ["--tree"], ["--largest", "50"]], ids=" ".join)
-def test_each_name_is_one_line_that_does_nothing(
+def test_hostile_names_as_lines(
     more: list[str], hostile: list[bytes], place: Place, call: Call
 ) -> None:
     for number, name in enumerate(hostile):
-        folder = os.path.join(os.fsencode(place.path), b"ctx", b"%d-" % number + name[:100])
-        os.mkdir(folder)
-        with open(os.path.join(folder, name), "wb") as file:
+        directory = os.path.join(os.fsencode(place.path), b"ctx", b"%d-" % number + name[:100])
+        os.mkdir(directory)
+        with open(os.path.join(directory, name), "wb") as file:
             file.write(b"x")
     ended = call("ls", "ctx", *more)
     lines = ended.out.decode().split("\n")
@@ -248,7 +231,7 @@ def test_each_name_is_one_line_that_does_nothing(
     assert (len(lines), lines[-1]) == (expected + 1, "")
 
 
-def test_the_object_tells_names_as_they_are(hostile: list[bytes], call: Call) -> None:
+def test_hostile_names_in_json(hostile: list[bytes], call: Call) -> None:
     entries = call("ls", "ctx", "--json").json["entries"]
     names = [entry["path"].encode("utf-8", "surrogateescape") for entry in entries]
     assert sorted(names) == sorted(hostile)
@@ -256,12 +239,12 @@ def test_the_object_tells_names_as_they_are(hostile: list[bytes], call: Call) ->
         assert entry["target"].encode("utf-8", "surrogateescape") == name[:200]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hostile")
-@pytest.mark.parametrize("env", ONLY_ASCII, ids=lambda env: next(iter(env)))
-@pytest.mark.parametrize("more", [[], ["--tree"], ["--json"], ["--help"]], ids=" ".join)
-def test_where_only_ascii_can_be_shown(more: list[str], env: dict[str, str], place: Place) -> None:
+@pytest.mark.parametrize("more", [[], ["--tree"], ["--json"]], ids=" ".join)
+def test_ascii_output(more: list[str], place: Place) -> None:
     place.write("ctx/ü/ö", b"")
-    ended = place.run("ls", "ctx", *more, env=env)
+    ended = place.run("ls", "ctx", *more, env=C_LOCALE)
     assert ended.code == 0
     assert ended.out.isascii()
     if more == ["--json"]:
@@ -272,14 +255,15 @@ def test_where_only_ascii_can_be_shown(more: list[str], env: dict[str, str], pla
         assert rb"      0 B  |-- \xfc/" in lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", ["pack ctx -o - --allow-empty", "ls ctx --json", "explain ctx - --json"]
 )
-def test_patterns_mean_the_same_in_every_locale(command: str, place: Place) -> None:
+def test_patterns_in_the_c_locale(command: str, place: Place) -> None:
     for name in ("é", "éa", "b"):
         place.write(f"ctx/{name}", b"")
     told = []
-    for env in ({}, ONLY_ASCII[1]):
+    for env in ({}, C_LOCALE):
         args = [*command.split(), "-x", "?", "-x", "[é]a"]
         ended = place.run(*args, env=env, stdin="é\néa\nc\n".encode())
         assert ended.code == 0, ended.err
@@ -292,8 +276,9 @@ def test_patterns_mean_the_same_in_every_locale(command: str, place: Place) -> N
 # Streams.
 
 
-def test_a_reader_that_leaves_is_not_waited_for(place: Place) -> None:
-    with place.started("ls", "ctx", python=ENDLESS) as process:
+@pytest.mark.slow
+def test_reader_that_leaves(place: Place) -> None:
+    with place.started("ls", "ctx", python=ENDLESS_LISTING) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"      1 B  file-0\n"
         process.stdout.close()
@@ -302,69 +287,29 @@ def test_a_reader_that_leaves_is_not_waited_for(place: Place) -> None:
         assert process.stderr.read() == b"listing\n"
 
 
-def test_head_is_quiet(place: Place) -> None:
-    for number in range(2000):
-        (place.path / f"ctx/{number:0200}").touch()
-    pipeline = 'set -o pipefail; "$0" "$@" | head -1'
-    for more, first in (([], b"      0 B  0"), (["--tree"], b"      2 B  ctx/\n")):
-        with place.started("ls", "ctx", *more) as process:
-            command = [*process.args]  # type: ignore[misc]
-        done = subprocess.run(
-            ["bash", "-c", pipeline, *command],
-            cwd=place.path,
-            env=place.environment(),
-            capture_output=True,
-            check=False,
-        )
-        assert (done.returncode, done.stderr) == (0, b"")
-        assert done.stdout.startswith(first)
-        assert done.stdout.count(b"\n") == 1
-
-
-@pytest.mark.parametrize("more", [[], ["--json"]], ids=["plain", "json"])
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=lambda signum: signum.name)
-def test_a_signal_ends_a_listing(signum: signal.Signals, more: list[str], place: Place) -> None:
-    unread = "" if more else 'exec "$0" "$@" >/dev/null'
-    with place.started("ls", "ctx", *more, python=ENDLESS, sh=unread, env=AT_ANY_MOMENT) as process:
-        wait_for(process.stderr, "listing")
-        process.send_signal(signum)
-        out, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 128 + signum
-    assert err.decode() == f"error: stopped by {signum.name}\n"
-    if more:
-        Ended(process.returncode, out, err.decode()).told(128 + signum)
-
-
-@pytest.mark.parametrize(
-    ("more", "out"),
-    [
-        ([], b"      2 B  a\n           d/\n      1 B  d/e\n"),
-        (
-            ["--tree"],
-            "      3 B  ctx/\n      2 B  ├── a\n      1 B  └── d/\n      1 B      └── e\n".encode(),
-        ),
-        (["--largest", "1"], b"      2 B   66%  a\n"),
-    ],
-    ids=["plain", "tree", "largest"],
-)
-def test_what_cannot_be_listed_is_told_after_all_else(
-    more: list[str], out: bytes, place: Place
-) -> None:
+@pytest.mark.slow
+def test_directory_that_cannot_be_listed(place: Place) -> None:
+    """The error comes after everything else."""
     (place.path / "ctx/b").mkdir(mode=0)
     place.write("ctx/d/e", b"e")
-    ended = place.run("ls", "ctx", *more, privileged=False)
-    json_too = place.run("ls", "ctx", "--json", privileged=False)
+    tree = "      3 B  ctx/\n      2 B  ├── a\n      1 B  └── d/\n      1 B      └── e\n"
+    for more, out in (
+        ("", "      2 B  a\n           d/\n      1 B  d/e\n"),
+        ("--tree", tree),
+        ("--largest 1", "      2 B   66%  a\n"),
+    ):
+        ended = place.run("ls", "ctx", *more.split(), privileged=False)
+        assert (ended.code, ended.out.decode()) == (3, out)
+        assert "error: the folder ctx/b cannot be listed: Permission denied" in ended.lines
+    place.run("ls", "ctx", "--json", privileged=False).told(3)
     (place.path / "ctx/b").chmod(0o700)
-    assert (ended.code, ended.out) == (3, out)
-    assert "error: the folder ctx/b cannot be listed: Permission denied" in ended.lines
-    json_too.told(3)
 
 
-# A list that is too long for the memory waits on the disk.
+# A list that is too long for memory is spooled to disk.
 
 
 @pytest.mark.usefixtures("tree")
-def test_a_long_object_is_the_same(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spooled_list(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     short = call("ls", "ctx", "--json").out
     monkeypatch.setattr(listing, "_IN_MEMORY_BYTES", 10)
     assert call("ls", "ctx", "--json").out == short
@@ -372,13 +317,14 @@ def test_a_long_object_is_the_same(call: Call, monkeypatch: pytest.MonkeyPatch) 
     assert "the list cannot be written in nowhere: No such file" in ended.told(4)["message"]
 
 
-def test_a_disk_that_is_full_is_4(place: Place) -> None:
-    folder = os.path.join(os.fsencode(place.path), b"ctx")
+@pytest.mark.slow
+def test_spooled_list_on_a_full_disk(place: Place) -> None:
+    directory = os.path.join(os.fsencode(place.path), b"ctx")
     for _ in range(15):
-        folder = os.path.join(folder, b"\xff" * 200)
-    os.makedirs(folder)
-    for number in range(500):  # each 18 kB of JSON, and 9 MB all together
-        os.symlink(b"a", os.path.join(folder, b"%d" % number))
+        directory = os.path.join(directory, b"\xff" * 200)
+    os.makedirs(directory)
+    for number in range(500):  # each 18 kB of JSON, in total 9 MB
+        os.symlink(b"a", os.path.join(directory, b"%d" % number))
     error = place.run("ls", "ctx", "--json", sh=LIMITED).told(4)
     assert "the list cannot be written in" in error["message"]
     assert "TMPDIR" in error["hint"]

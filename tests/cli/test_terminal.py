@@ -1,4 +1,4 @@
-"""What goes to a terminal, and what does not: colours, names, and the cursor, however it ends."""
+"""Terminals: the cursor, colors, and hostile names. See test_display.py for the display."""
 
 import os
 import re
@@ -14,6 +14,7 @@ from tests.cli.cases import STORED, redirect, xml
 from tests.cli.conftest import Call
 from tests.cli.harness import (
     AT_ANY_MOMENT,
+    C_LOCALE,
     CLEANS_UP_FOR_EVER,
     CRASHES,
     PATIENCE,
@@ -22,9 +23,11 @@ from tests.cli.harness import (
     plain,
     terminal,
     until,
+    words,
 )
 from tests.support.rawserver import Connection, Script, answer, raw_server, response, stall_sending
 
+SLOW = pytest.mark.slow
 BUILD = ["build", "ctx", "--dry-run"]
 WRONG = ["build", "nowhere", "--dry-run"]
 HIDE, SHOW, COLOR = "\x1b[?25l", "\x1b[?25h", re.compile(r"\x1b\[[0-9;]*m")
@@ -34,7 +37,7 @@ def send(signum: signal.Signals) -> Callable[[Popen[bytes]], object]:
     return lambda process: process.send_signal(signum)
 
 
-# However it ends, the cursor is there again.
+# The cursor is shown again.
 
 
 def assert_cursor_is_shown(seen: str) -> None:
@@ -43,23 +46,18 @@ def assert_cursor_is_shown(seen: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "code"), [(STORED, 0), (answer(403), 6), (answer(503), 5)], ids=["0", "6", "5"]
+    ("script", "code"), [(STORED, 0), pytest.param(answer(403), 6, marks=SLOW)], ids=["0", "6"]
 )
-def test_the_cursor_is_shown_again(script: Script, code: int, place: Place) -> None:
+def test_cursor_at_the_end(script: Script, code: int, place: Place) -> None:
     with raw_server(script) as server:
         ended = place.on_terminal("build", "ctx", "--url", f"{server.url}/k?{QUERY}")
     assert ended.code == code
     assert_cursor_is_shown(ended.err)
 
 
-@pytest.mark.parametrize(
-    ("step", "signum"),
-    [("packing", SIGINT), ("packing", SIGTERM), ("uploading", SIGINT), ("uploading", SIGQUIT)],
-    ids=lambda value: getattr(value, "name", value),
-)
-def test_the_cursor_is_shown_again_after_a_signal(
-    step: str, signum: signal.Signals, place: Place
-) -> None:
+@SLOW
+@pytest.mark.parametrize(("step", "signum"), [("packing", SIGINT), ("uploading", SIGQUIT)])
+def test_cursor_after_a_signal(step: str, signum: signal.Signals, place: Place) -> None:
     if step == "packing":
         place.sparse("ctx/zeros")
     with raw_server(stall_sending()) as server:
@@ -70,22 +68,25 @@ def test_the_cursor_is_shown_again_after_a_signal(
     assert plain(ended.err).endswith(f"error: stopped by {signum.name}\r\n")
 
 
-def test_the_cursor_is_shown_again_after_a_second_signal(place: Place) -> None:
+@SLOW
+def test_cursor_after_a_second_signal(place: Place) -> None:
     on = {"count ": send(SIGINT), "cleaning up": send(SIGTERM)}
     ended = place.on_terminal(*BUILD, python=CLEANS_UP_FOR_EVER, on=on)
     assert ended.code == 128 + SIGTERM
     assert_cursor_is_shown(ended.err)
 
 
-def test_the_cursor_is_shown_again_after_a_bug(place: Place) -> None:
-    a_picture_first = CRASHES.replace("raise", "import time; time.sleep(0.5); raise")
-    ended = place.on_terminal(*BUILD, python=a_picture_first)
+@SLOW
+def test_cursor_after_a_bug(place: Place) -> None:
+    draws_first = CRASHES.replace("raise", "import time; time.sleep(0.5); raise")
+    ended = place.on_terminal(*BUILD, python=draws_first)
     assert ended.code == 1
     assert_cursor_is_shown(ended.err)
 
 
+@SLOW
 @pytest.mark.parametrize("style", ["bar", "plain"])
-def test_a_terminal_that_goes_away_takes_nothing_with_it(style: str, place: Place) -> None:
+def test_terminal_that_is_closed(style: str, place: Place) -> None:
     has_gone = threading.Event()
 
     def script(connection: Connection) -> None:
@@ -111,40 +112,40 @@ def test_a_terminal_that_goes_away_takes_nothing_with_it(style: str, place: Plac
     assert request.body_bytes > 8 << 20
 
 
-# Where there is no bar.
+# Where no bar is drawn.
 
 
-@pytest.mark.parametrize(
-    "env", [{}, {"FORCE_COLOR": "1", "TERM": "xterm-256color"}], ids=["plain", "FORCE_COLOR"]
-)
-def test_there_is_no_bar_where_there_is_no_terminal(env: dict[str, str], place: Place) -> None:
-    ended = place.run(*BUILD, env=env)
-    assert ended.code == 0
-    assert ended.lines[0] == "packing ctx"
-    assert HIDE not in ended.err
-    assert "\r" not in ended.err
+def test_no_bar_without_a_terminal(call: Call) -> None:
+    for env in ({}, {"FORCE_COLOR": "1", "TERM": "xterm-256color"}):
+        ended = call(*BUILD, env=env)
+        assert ended.code == 0
+        assert plain(ended.lines[0]) == "packing ctx"
+        assert HIDE not in ended.err
+        assert "\r" not in ended.err
 
 
-def test_a_dumb_terminal_is_given_plain_lines(place: Place) -> None:
+@SLOW
+def test_no_bar_on_a_dumb_terminal(place: Place) -> None:
     ended = place.on_terminal(*BUILD, env={"TERM": "dumb"})
     assert ended.lines[0] == "packing ctx"
     assert "\x1b" not in ended.err
 
 
-def test_the_archive_is_not_written_to_a_terminal(place: Place) -> None:
+@SLOW
+def test_archive_is_not_written_to_a_terminal(place: Place) -> None:
     ended = place.on_terminal(*BUILD, "-o", "-", sh='exec "$0" "$@" >&2')
     assert ended.code == 2
     assert "the archive would be written to the terminal" in ended.err
 
 
 @pytest.mark.parametrize("columns", ["9" * 20, "²", "-1", "x", "", "0"])
-def test_columns_that_are_none(columns: str, place: Place) -> None:
+def test_invalid_columns(columns: str, call: Call) -> None:
     env = {"COLUMNS": columns, "LINES": columns}
-    assert place.run("ls", "--help", env=env).code == 0
-    assert place.on_terminal(*BUILD, env=env).code == 0
+    assert call("ls", "--help", env=env).code == 0
+    assert call(*BUILD, "--progress", "bar", env=env).code == 0
 
 
-# Colours.
+# Colors.
 
 
 COLORS_ON_A_TERMINAL = [
@@ -167,27 +168,25 @@ COLORS_ELSEWHERE = [
 ]
 
 
-@pytest.mark.parametrize("command", [BUILD, WRONG], ids=" ".join)
-@pytest.mark.parametrize("colored", COLORS_ON_A_TERMINAL, ids=str)
+@SLOW
+@pytest.mark.parametrize(("env", "options", "colored"), COLORS_ON_A_TERMINAL)
 def test_colors_on_a_terminal(
-    command: list[str], colored: tuple[dict[str, str], str, bool], place: Place
+    env: dict[str, str], options: str, *, colored: bool, place: Place
 ) -> None:
-    env, options, expected = colored
-    ended = place.on_terminal(*command, *options.split(), env=env)
-    assert bool(COLOR.search(ended.err)) == expected
+    ended = place.on_terminal(*WRONG, *options.split(), env=env)
+    assert bool(COLOR.search(ended.err)) == colored
 
 
 @pytest.mark.parametrize("command", [BUILD, WRONG], ids=" ".join)
-@pytest.mark.parametrize("colored", COLORS_ELSEWHERE, ids=str)
+@pytest.mark.parametrize(("env", "options", "colored"), COLORS_ELSEWHERE)
 def test_colors_elsewhere(
-    command: list[str], colored: tuple[dict[str, str], str, bool], call: Call
+    command: list[str], env: dict[str, str], options: str, *, colored: bool, call: Call
 ) -> None:
-    env, options, expected = colored
     ended = call(*command, *options.split(), env=env)
-    assert bool(COLOR.search(ended.err)) == expected
+    assert bool(COLOR.search(ended.err)) == colored
 
 
-# Names and words that would do something to a terminal, or to Rich, are shown as what they are.
+# Names and responses with escape sequences or Rich markup are escaped.
 
 HOSTILE = {
     b"\x1b[2J": r"\x1b[2J",
@@ -200,12 +199,12 @@ HOSTILE = {
     "\u202etxt".encode(): r"\u202etxt",
     "für".encode(): "für",
 }
-"""What is shown of a name."""
+"""Names, and how they are shown."""
 
 
 @pytest.fixture
 def hostile(place: Place) -> None:
-    """Fill the context with what cannot be archived, under such names."""
+    """Fill the context with FIFOs of these names, each of which causes a warning."""
     for name in HOSTILE:
         path = os.path.join(os.fsencode(place.path), b"ctx", name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -219,15 +218,16 @@ def assert_harmless(seen: str) -> None:
 
 @pytest.mark.usefixtures("hostile")
 @pytest.mark.parametrize("style", ["none", "plain"])
-def test_names_in_warnings(style: str, call: Call) -> None:
+def test_hostile_names_in_warnings(style: str, call: Call) -> None:
     ended = call(*BUILD, "--progress", style)
     assert_harmless(ended.err)
     warnings = {f"warning: left out {shown}: a FIFO is not data" for shown in HOSTILE.values()}
     assert warnings <= {*ended.lines}
 
 
+@SLOW
 @pytest.mark.usefixtures("hostile")
-def test_names_in_warnings_beside_the_bar(place: Place) -> None:
+def test_hostile_names_beside_the_bar(place: Place) -> None:
     ended = place.on_terminal(*BUILD, columns=200)
     assert ended.code == 0
     assert_harmless(plain(ended.err).replace("\r", ""))
@@ -236,46 +236,26 @@ def test_names_in_warnings_beside_the_bar(place: Place) -> None:
     assert not re.search(r"\x1b\[2J|\x1b\]|\x07", ended.err)
 
 
-@pytest.mark.parametrize(
-    "args",
-    [
-        ["build", "{it}", "--dry-run"],
-        [*BUILD, "--ignore-file", "{it}"],
-        [*BUILD, "--spool-dir", "{it}"],
-        [*BUILD, "-o", "{it}/kept"],
-        [*BUILD, "-x", "{it}["],
-        [*BUILD, "-H", "{it}"],
-        ["build", "ctx", "--url-file", "{it}"],
-    ],
-    ids=" ".join,
-)
-def test_names_in_errors(args: list[str], call: Call) -> None:
+NAMED = [
+    "build {it} --dry-run",
+    *(f"build ctx --dry-run {more}" for more in ("--ignore-file {it}", "--spool-dir {it}")),
+    *(f"build ctx --dry-run {more}" for more in ("-o {it}/kept", "-x {it}[", "-H {it}")),
+    "build ctx --url-file {it}",
+]
+OF_THE_PARSER = ["{it}", "build ctx {it}", "build ctx --{it}", "build ctx --mtime {it}"]
+
+
+@pytest.mark.parametrize("command", [*NAMED, *OF_THE_PARSER])
+def test_hostile_names_in_errors(command: str, call: Call) -> None:
     for name, shown in HOSTILE.items():
-        ended = call(*(arg.replace("{it}", os.fsdecode(name)) for arg in args))
+        ended = call(*words(command, it=os.fsdecode(name)))
         assert ended.code in {2, 4}
         assert_harmless(ended.err)
-        assert shown in ended.err
+        assert shown in ended.err or command in OF_THE_PARSER
 
 
-@pytest.mark.parametrize(
-    "args",
-    [
-        ["{it}"],
-        ["build", "ctx", "{it}"],
-        ["build", "ctx", "--{it}"],
-        ["build", "ctx", "--compression", "{it}"],
-        ["build", "ctx", "--mtime", "{it}"],
-    ],
-    ids=" ".join,
-)
-def test_names_in_errors_of_the_parser(args: list[str], call: Call) -> None:
-    for name in HOSTILE:
-        ended = call(*(arg.replace("{it}", os.fsdecode(name)) for arg in args))
-        assert ended.code == 2
-        assert_harmless(ended.err)
-
-
-def test_the_name_of_an_unreadable_file(place: Place) -> None:
+@SLOW
+def test_hostile_name_of_an_unreadable_file(place: Place) -> None:
     path = os.path.join(os.fsencode(place.path), b"ctx", b"\x1b[2J[bold]\n\xff")
     os.close(os.open(path, os.O_CREAT, 0))
     ended = place.run(*BUILD, privileged=False)
@@ -284,9 +264,9 @@ def test_the_name_of_an_unreadable_file(place: Place) -> None:
     assert r"ctx/\x1b[2J[bold]\n\xff cannot be opened" in ended.err
 
 
-def test_words_of_a_server(call: Call) -> None:
-    words = xml("\x1b[2J[bold]", "a\x1b]0;b\x07[/]\nc")
-    for script in (answer(403, words), redirect(301, "https://h/\x1b[2J[bold]")):
+def test_hostile_response(call: Call) -> None:
+    body = xml("\x1b[2J[bold]", "a\x1b]0;b\x07[/]\nc")
+    for script in (answer(403, body), redirect(301, "https://h/\x1b[2J[bold]")):
         with raw_server(script) as server:
             ended = call("build", "ctx", "--url", f"{server.url}/k?{QUERY}")
         assert ended.code == 6
@@ -294,41 +274,30 @@ def test_words_of_a_server(call: Call) -> None:
         assert r"\x1b[2J[bold]" in ended.err
 
 
-# Where only ASCII can be shown.
+# ASCII terminals.
 
 
+@SLOW
 @pytest.mark.parametrize(
-    "env",
+    ("command", "code"),
     [
-        {"PYTHONIOENCODING": "ascii"},
-        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        *(("--help", 0), ("build --help", 0), ("build ctx --dry-run --json", 0)),
+        *(("build ctx --dry-run --progress bar", 0), ("build für --dry-run --json", 2)),
+        ("build ctx --für", 2),
     ],
-    ids=["PYTHONIOENCODING", "LC_ALL"],
-)
-@pytest.mark.parametrize(
-    ("args", "code"),
-    [
-        (["--help"], 0),
-        (["build", "--help"], 0),
-        (BUILD, 0),
-        ([*BUILD, "--json"], 0),
-        ([*BUILD, "--progress", "bar"], 0),
-        (["build", "für", "--dry-run", "--json"], 2),
-        (["build", "ctx", "--für"], 2),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 @pytest.mark.usefixtures("hostile")
-def test_ascii(env: dict[str, str], args: list[str], code: int, place: Place) -> None:
-    ended = place.run(*args, env=env)
+def test_ascii(command: str, code: int, place: Place) -> None:
+    ended = place.run(*command.split(), env=C_LOCALE)
     assert ended.code == code
     assert "Traceback" not in ended.err
     assert ended.err.isascii()
     assert ended.out.isascii()
 
 
+@SLOW
 @pytest.mark.usefixtures("hostile")
-def test_a_bar_in_ascii(place: Place) -> None:
+def test_ascii_bar(place: Place) -> None:
     place.sparse("ctx/zeros")
     env = {**AT_ANY_MOMENT, "PYTHONIOENCODING": "ascii"}
     ended = place.on_terminal(*BUILD, env=env, on={r"packing .*%": send(SIGINT)})

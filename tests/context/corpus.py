@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from e2b_upload.context.dockerignore import Rules
+
 CORPUS = Path(__file__).parent / "data" / "dockerignore_trees.jsonl.gz"
 CASES = 3977
 
@@ -37,3 +39,13 @@ def cases() -> Iterator[Case]:
             case = json.loads(line)
             kept = None if case["kept"] is None else tuple(case["kept"])
             yield Case(case["ignorefile"], tuple(case["tree"]), kept)
+
+
+def excluded(rules: Rules, path: str) -> bool:
+    """Decide a path as the walk does: its parents first, each passing on what matched it."""
+    parts = path.split("/")
+    matched: frozenset[int] = frozenset()
+    decided = -1
+    for depth in range(1, len(parts) + 1):
+        decided, matched = rules.decide("/".join(parts[:depth]), matched)
+    return rules.excludes(decided)

@@ -6,33 +6,23 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from e2b_upload.context.dockerignore import (
     MAX_LINE_BYTES,
-    DockerPattern,
     Rule,
     Rules,
     read,
 )
 from e2b_upload.errors import UsageError
+from tests.context.corpus import excluded
 
 FILE = "ctx/.dockerignore"
 
 
 def rules(text: str) -> Rules:
     return Rules(read(text.encode("utf-8", "surrogateescape"), FILE))
-
-
-def excluded(rules: Rules, path: str) -> bool:
-    """Decide a path as the walk does: its parents first, each handing on what matched it."""
-    parts = path.split("/")
-    matched: frozenset[int] = frozenset()
-    decided = -1
-    for depth in range(1, len(parts) + 1):
-        decided, matched = rules.decide("/".join(parts[:depth]), matched)
-    return rules.excludes(decided)
 
 
 @pytest.mark.parametrize(
@@ -59,14 +49,10 @@ def test_lines(text: str, lines: list[tuple[int, str]]) -> None:
     ("text", "gone", "stays"),
     [
         ("foo", ["foo", "foo/x"], ["x/foo", "foobar", "Foo"]),
-        ("foo/", ["foo", "foo/x"], ["x/foo"]),
-        ("/foo", ["foo"], ["x/foo"]),
-        ("./foo", ["foo"], []),
+        ("/foo/", ["foo"], ["x/foo"]),
         ("x/../foo", ["foo"], ["x"]),
-        ("x//foo", ["x/foo"], ["x"]),
         ("foo /", ["foo"], []),
         (".", [], ["a", ".a"]),
-        ("/", [], ["a"]),
         ("../a", [], ["a", "../b"]),
         ("*.py", ["a.py", ".py"], ["d/x.py", "a.pyc"]),
         ("*/*", ["a/b", "a/b/c"], ["a"]),
@@ -74,25 +60,17 @@ def test_lines(text: str, lines: list[tuple[int, str]]) -> None:
         ("**/a", ["a", "x/a", "x/y/a"], ["ba"]),
         ("a/**", ["a/b", "a/b/c"], ["a"]),
         ("**a", ["a", "ba", "x/ba"], ["ab"]),
-        ("a**", ["a", "ab", "ab/c"], ["ba"]),
         ("a**b", ["ab", "ax/b"], ["axb"]),
-        ("**", ["a", "a/b"], []),
         ("[^a]", ["b"], ["a", "bb"]),
         ("[!a]", ["!", "a"], ["b"]),
-        ("[a-c]x", ["ax", "cx"], ["dx"]),
         (r"\*", ["*"], ["a"]),
         (r"\d", ["7"], ["d"]),
         ("*|", ["a", "a/b"], []),
         ("a.b", ["a.b"], ["axb"]),
-        ("a*.b", ["a1.b"], ["a1xb"]),
         ("a+(b)*", ["a+(b)c"], ["aa"]),
         ("é?", ["éü"], ["é"]),
         ("a\n!a/b", ["a", "a/c"], ["a/b", "a/b/c"]),
-        (
-            "a\n!a/b\na",
-            ["a", "a/c"],
-            ["a/b"],
-        ),  # the last line was not tried on a: it covers nothing
+        ("a\n!a/b\na", ["a", "a/c"], ["a/b"]),  # the last line is not tried on a
         ("*\n!*.py", ["a", "d"], ["x.py"]),
         ("/!a\n", [], ["a", "!a"]),
         ("a\n! a", [], ["a"]),
@@ -105,8 +83,8 @@ def test_what_matches(text: str, gone: list[str], stays: list[str]) -> None:
     assert [path for path in stays if excluded(parsed, path)] == []
 
 
-@pytest.mark.parametrize("bad", ["!", "! ", "!/", "[", "a[", "a[]", "[]a]", "[^]", "[a-]", "a\\"])
-def test_what_docker_refuses_is_refused_by_name(bad: str) -> None:
+@pytest.mark.parametrize("bad", ["!", "!/", "[", "a[]", "[^]", "[a-]", "a\\"])
+def test_an_invalid_pattern_is_named(bad: str) -> None:
     with pytest.raises(UsageError) as error:
         rules(f"# one\ngood\n{bad}\n")
     assert FILE in error.value.message
@@ -116,7 +94,7 @@ def test_what_docker_refuses_is_refused_by_name(bad: str) -> None:
 
 
 @pytest.mark.parametrize("bad", ["[b-a]", "*{2}{3}", "a{1001}*", "*\\C", "*\\8"])
-def test_what_go_refuses_as_a_regular_expression_is_refused(bad: str) -> None:
+def test_what_go_rejects_as_a_regular_expression_is_rejected(bad: str) -> None:
     with pytest.raises(UsageError, match="line 1"):
         rules(bad)
 
@@ -156,7 +134,7 @@ def test_more_patterns_than_one_pass_holds() -> None:
     lines = "".join(f"**/pattern{number}/*.x\n" for number in range(6000))
     many = rules(lines + "!a/pattern7/y.x\n")
     assert len(many._passes) > 1, "else this test proves nothing"
-    for number in (0, 7, 2999, 5999):
+    for number in (0, 7, 5999):
         assert excluded(many, f"a/pattern{number}/a.x")
         assert not excluded(many, f"a/pattern{number}/a.y")
     assert not excluded(many, "a/pattern7/y.x")
@@ -175,6 +153,7 @@ def test_an_answer_that_the_pass_gives_up_on_comes_from_the_patterns_one_by_one(
 _LETTERS = st.sampled_from(
     [*"ab*?[]^!-\\/.{}|+$() ", "**", "**/", "/**", "é", "\ufeff", "\udcff", "\n"]
 )
+A_FEW = settings(max_examples=50, deadline=None)
 _PATTERNS = st.lists(st.lists(_LETTERS, max_size=8).map("".join), max_size=5)
 _PATHS = st.lists(
     st.text(alphabet=[*"abé. ", "\udcff"], min_size=1, max_size=3), min_size=1, max_size=4
@@ -195,6 +174,7 @@ def _stripped(lines: list[str]) -> Iterator[tuple[int, str]]:
 @given(_PATTERNS, _PATHS)
 @example(["a", "!a/b", "a"], "a/b")
 @example(["a"], "./a")
+@A_FEW
 def test_all_patterns_in_one_pass_agree_with_each_alone(lines: list[str], path: str) -> None:
     if (parsed := _parsed(lines)) is None:
         return
@@ -205,6 +185,7 @@ def test_all_patterns_in_one_pass_agree_with_each_alone(lines: list[str], path: 
 
 
 @given(_PATTERNS, _PATHS, _PATHS)
+@A_FEW
 def test_what_is_kept_below_an_excluded_directory_was_announced(
     lines: list[str], directory: str, below: str
 ) -> None:
@@ -219,43 +200,25 @@ def test_what_is_kept_below_an_excluded_directory_was_announced(
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8")) | st.binary().map(os.fsdecode))
+@A_FEW
 def test_any_text_is_rules_or_a_usage_error(text: str) -> None:
     with suppress(UsageError):
         excluded(rules(text), "a/b")
 
 
-def test_an_exact_exception_reaches_only_its_own_path() -> None:
-    parsed = rules("*\n!a/b/c\n")
-    assert parsed.may_keep_below("a")
-    assert parsed.may_keep_below("a/b")
-    assert not parsed.may_keep_below("a/b/c")
-    assert not parsed.may_keep_below("a/x")
-    assert not parsed.may_keep_below("ab")
-
-
 @pytest.mark.parametrize(
     ("exception", "reached", "out_of_reach"),
     [
+        ("!a/b/c", ["a", "a/b"], ["a/b/c", "a/x", "ab"]),
         ("!a/*.py", ["a", "a/b"], ["b", "ab"]),
         ("!**/keep", ["a", "x/y"], []),
         ("!a/b**", ["a", "a/b", "a/bc"], ["a/c", "b"]),
-        ("!a|b*", ["a", "c"], []),
         (r"!a\b", ["a", "c"], []),
     ],
 )
-def test_how_far_an_exception_with_a_wildcard_reaches(
+def test_how_far_an_exception_reaches(
     exception: str, reached: list[str], out_of_reach: list[str]
 ) -> None:
     parsed = rules(f"**\n{exception}\n")
     assert [path for path in reached if not parsed.may_keep_below(path)] == []
     assert [path for path in out_of_reach if parsed.may_keep_below(path)] == []
-
-
-def test_a_pattern_knows_its_line() -> None:
-    pattern = DockerPattern(Rule(FILE, 7, "!/a/"))
-    assert (pattern.text, pattern.include, pattern.kind, pattern.rule.line) == (
-        "a",
-        False,
-        "exact",
-        7,
-    )

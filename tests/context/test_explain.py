@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import e2b_upload
-from e2b_upload import Decision, SourceError, UsageError
+from e2b_upload import Decision, UsageError
 from e2b_upload.context.dockerignore import DockerPattern, read
 from tests.support.trees import File, Folder, Node, Symlink, make, trees
 
-A_LITTLE = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+A_LITTLE = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 
 
 def explained(context: Path | str, *paths: str, **options: Any) -> list[Decision]:
@@ -74,11 +74,6 @@ def test_each_path_has_the_rule_that_decided(
     assert decision.rule is None or decision.rule.source == ".dockerignore"
 
 
-def test_a_parent_that_holds_nothing_that_is_kept_does_not_come_along(context: Path) -> None:
-    (context / "d/e/f").unlink()
-    assert [(d.kept, d.comes_along) for d in explained(context, "d", "d/e")] == [(False, False)] * 2
-
-
 def test_rules_have_the_source_that_was_named(context: Path) -> None:
     (context.parent / "other").write_text("\nh\n")
     name = os.fspath(context.parent / "other")
@@ -110,13 +105,9 @@ def test_a_path_has_many_spellings(ways: list[str], context: Path) -> None:
 def test_a_path_may_be_absolute(context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = context.parent / "link"
     elsewhere.symlink_to(context)
-    above = context.parent / "above"
-    above.symlink_to(context.parent)
     monkeypatch.chdir(context)
-    roots: list[str | Path] = [context, elsewhere, above / "ctx", above / "link"]
-    more: list[str | Path] = ["../link", ".", "../ctx/d/.."]
-    for root in roots + more:
-        for named in roots:
+    for root in (context, elsewhere, "../link", "."):
+        for named in (context, elsewhere):
             for path in ("d/g", "none", "d/none/none"):
                 assert one(root, f"{named}/{path}") == one(context, path), (root, named)
             assert one(root, f"/{named}/d//g/").path == "d/g"
@@ -130,44 +121,27 @@ def test_an_absolute_path_keeps_the_links_on_its_way(context: Path) -> None:
     assert (decision.path, decision.kept, decision.matched) == ("loop/loop/h", False, "loop")
 
 
-@pytest.mark.parametrize("path", ["..", "../ctx/h", "d/../..", "/", "/none", "../ctx-2/h"])
-def test_a_path_outside_of_the_context_is_a_wrong_call(path: str, context: Path) -> None:
-    with pytest.raises(UsageError, match="lies outside of the context") as error:
-        explained(context, "h", path)
-    assert error.value.hint
-
-
-def test_a_sibling_with_the_same_beginning_is_outside(context: Path) -> None:
+@pytest.mark.parametrize("path", ["..", "../ctx/h", "d/../..", "/", "../ctx-2/h", "{context}-2/h"])
+def test_a_path_outside_the_context_is_a_usage_error(path: str, context: Path) -> None:
     folder_at(context.parent / "ctx-2")
-    with pytest.raises(UsageError, match="lies outside of the context"):
-        explained(context, f"{context}-2/h")
-
-
-@pytest.mark.parametrize(("path", "words"), [("", "is empty"), ("a\0b", "zero byte")])
-def test_what_is_no_path_is_a_wrong_call(path: str, words: str, context: Path) -> None:
-    with pytest.raises(UsageError, match=words) as error:
-        explained(context, path)
+    with pytest.raises(UsageError, match="lies outside of the context") as error:
+        explained(context, "h", path.replace("{context}", str(context)))
     assert error.value.hint
 
 
-def test_a_wrong_context_or_pattern_is_a_wrong_call(context: Path) -> None:
-    for where, options in (("none", {}), (context, {"exclude": ["["]})):
-        with pytest.raises(UsageError):
-            explained(where, "a", **options)
+def test_wrong_arguments_are_usage_errors(context: Path) -> None:
+    for where, path, options in (
+        ("none", "a", {}),
+        (context, "a", {"exclude": ["["]}),
+        (context, "", {}),
+        (context, "a\0b", {}),
+    ):
+        with pytest.raises(UsageError) as error:
+            explained(where, path, **options)
+        assert error.value.hint
 
 
-def test_an_ignore_file_that_cannot_be_read(context: Path) -> None:
-    with pytest.raises(SourceError):
-        explained(context, "a", ignore_file=context)
-
-
-def test_no_path_and_no_end_of_paths(context: Path) -> None:
-    assert explained(context) == []
-    paths = ["h", "d"] * 2000
-    assert [d.path for d in explained(context, *paths)] == paths
-
-
-def test_a_path_that_no_call_takes(context: Path) -> None:
+def test_a_path_that_the_system_cannot_open(context: Path) -> None:
     for path in ("n" * 300, "/".join(["n" * 200] * 60), "h/below/a/file"):
         decision = one(context, path)
         assert (decision.path, decision.kept, decision.exists) == (path, True, False)
@@ -186,20 +160,6 @@ def test_what_cannot_be_archived_is_not_kept(context: Path) -> None:
     if os.geteuid() == 0:
         os.mknod(context / "null", 0o20600, os.makedev(1, 3))
         assert one(context, "null").unfit == "device"
-
-
-def test_a_closed_folder_elsewhere_does_not_matter(context: Path) -> None:
-    (context / "0closed").mkdir()
-    (context / "0closed").chmod(0)
-    decision = one(context, "d")
-    (context / "0closed").chmod(0o700)
-    assert (decision.kept, decision.comes_along) == (True, True)
-
-
-def test_no_folder_stays_open(context: Path) -> None:
-    before = os.listdir("/dev/fd")
-    explained(context, "d", "d/e", "h", "none", f"{context}/h")
-    assert os.listdir("/dev/fd") == before
 
 
 # Whatever the tree and the patterns.
@@ -227,14 +187,13 @@ def small_trees(draw: st.DrawFn) -> dict[bytes, Node]:
 
 
 @st.composite
-def contexts(draw: st.DrawFn) -> tuple[dict[bytes, Node], list[str]]:
-    """Trees, and patterns that are made for them."""
+def contexts(draw: st.DrawFn) -> tuple[dict[bytes, Node], list[str], bool]:
+    """Trees, patterns that are made for them, and whether to follow links."""
     tree = draw(small_trees() | trees(max_size=8))
     there = [os.fsdecode(path) for path in tree if b"\n" not in path] or ["a"]
     pattern = _PATTERN | st.sampled_from(there)
-    return tree, draw(
-        st.lists(st.tuples(st.sampled_from(["", "", "!"]), pattern).map("".join), max_size=6)
-    )
+    lines = st.lists(st.tuples(st.sampled_from(["", "", "!"]), pattern).map("".join), max_size=6)
+    return tree, draw(lines), draw(st.booleans())
 
 
 @contextmanager
@@ -271,21 +230,18 @@ def judged(patterns: Sequence[DockerPattern], path: str) -> tuple[bool, int, str
     return excluded, last, hits.get(last)
 
 
-@pytest.mark.parametrize("follow_symlinks", [False, True], ids=["links", "followed"])
-@example(({b"a/b": File()}, ["a", "!a/b", "a"]))
-@example(({b"a/b": File()}, ["a", "a"]))
-@example(({b"a/b/ab": File()}, ["a", "!a/b/ab", "a", "a/b"]))
+@example(({b"a/b": File()}, ["a", "!a/b", "a"], False))
+@example(({b"a/b": File()}, ["a", "a"], False))
+@example(({b"a/b/ab": File()}, ["a", "!a/b/ab", "a", "a/b"], True))
 @given(made_of=contexts())
 @A_LITTLE
-def test_it_says_what_the_walk_does(
-    made_of: tuple[dict[bytes, Node], list[str]], *, follow_symlinks: bool
-) -> None:
-    tree, lines = made_of
+def test_it_says_what_the_walk_does(made_of: tuple[dict[bytes, Node], list[str], bool]) -> None:
+    tree, lines, follow_symlinks = made_of
     with made(tree, lines) as context:
         follow: dict[str, Any] = {"follow_symlinks": follow_symlinks}
         try:
             kept = {entry.path for entry in e2b_upload.collect(context, **follow)}
-        except UsageError:  # a name that is no pattern
+        except UsageError:  # a name that is not a valid pattern
             with pytest.raises(UsageError):
                 explained(context, "a", **follow)
             return
@@ -305,46 +261,18 @@ def test_it_says_what_the_walk_does(
 
 @given(made_of=contexts(), name=st.lists(_NAMES, min_size=1, max_size=4).map(b"/".join))
 @A_LITTLE
-def test_what_it_says_of_a_path_that_is_not_there_comes_true(
-    made_of: tuple[dict[bytes, Node], list[str]], name: bytes
+def test_what_it_says_of_a_missing_path_comes_true(
+    made_of: tuple[dict[bytes, Node], list[str], bool], name: bytes
 ) -> None:
-    tree, lines = made_of
+    tree, lines, _ = made_of
     path = name.decode()
+    above = [name[:i] for i, char in enumerate(name) if char == ord("/")]
     with made(tree, lines) as context, suppress(UsageError):
         before = one(context, path)
-        if before.exists or any(isinstance(tree.get(p), File | Symlink) for p in above(name)):
+        if before.exists or any(isinstance(tree.get(p), File | Symlink) for p in above):
             return
         (context / path).parent.mkdir(parents=True, exist_ok=True)
         (context / path).write_bytes(b"")
         after = one(context, path)
         assert (after.kept, after.rule, after.exists) == (before.kept, before.rule, True)
         assert before.kept == (path in {entry.path for entry in e2b_upload.collect(context)})
-
-
-@pytest.mark.parametrize("follow_symlinks", [False, True], ids=["links", "followed"])
-@example(({b"a/b": File()}, ["!a/b", "**/b", "a"]), 0)
-@example(({b"a/b": File()}, ["!a/b", "b", "a/b"]), 0)
-@given(made_of=contexts(), position=st.integers(0, 6))
-@A_LITTLE
-def test_it_names_the_pattern_after_which_nothing_is_left(
-    made_of: tuple[dict[bytes, Node], list[str]], position: int, *, follow_symlinks: bool
-) -> None:
-    tree, lines = made_of
-    lines = [line for line in lines if line.strip()]
-    lines.insert(position, "**")
-    with made(tree, []) as context, suppress(UsageError):
-        options: dict[str, Any] = {"no_ignore": True, "follow_symlinks": follow_symlinks}
-        left = [
-            any(e2b_upload.collect(context, exclude=lines[:end], **options))
-            for end in range(len(lines) + 1)
-        ]
-        if left[-1]:
-            return
-        last = max(end for end, anything in enumerate(left) if anything)
-        with pytest.raises(SourceError) as caught:
-            e2b_upload.pack(context, os.devnull, exclude=lines, **options)
-        assert f"excluded by --exclude {last + 1}: " in caught.value.message
-
-
-def above(path: bytes) -> list[bytes]:
-    return [path[:i] for i, char in enumerate(path) if char == ord("/")]

@@ -6,9 +6,6 @@ import json
 import os
 import re
 import tarfile
-import tempfile
-from collections.abc import Iterator
-from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,9 +13,10 @@ from typing import Any
 import pytest
 
 import e2b_upload
-from e2b_upload.context.collect import read_rules, walk
+from e2b_upload.context.collect import walk
 from e2b_upload.context.root import Root
 from e2b_upload.context.secrets import _NAMES, _PEEK_BYTES, _SUFFIXES, guard
+from e2b_upload.context.selection import Selection, read_rules
 from e2b_upload.events import Event, LooksSecret, Started, ignore_events
 from tests.archive.users import another_user, give_away
 from tests.support.rawserver import answer, raw_server
@@ -57,11 +55,8 @@ SECRET: list[tuple[str, str | bytes, str]] = [
     # Environment files
     (".env", "A=1\n", "an environment file"),
     ("deploy/.env.production", "A=1\n", "an environment file"),
-    (".env.local", "A=1\n", "an environment file"),
-    (".env.test", "A=1\n", "an environment file"),
     (".env.json", "{}", "an environment file"),
     (".ENV", "A=1\n", "an environment file"),
-    ("samples/.env", "A=1\n", "an environment file"),
     ("prod.env", "PORT=80\nDB_PASSWORD=hunter2\n", "an environment file"),
     ("prod.env", "export DATABASE_URL=postgres://app:hunter2@db/app\n", "an environment file"),
     (".env.keys", "DOTENV_PRIVATE_KEY=abc\n", "a private key"),
@@ -70,21 +65,16 @@ SECRET: list[tuple[str, str | bytes, str]] = [
     ("id_rsa", KEY, "a private key"),
     (".ssh/id_ed25519", "not even a key\n", "a private key"),
     (".ssh/work", pem("OPENSSH PRIVATE KEY"), "a private key"),
-    ("deploy_key", pem("OPENSSH PRIVATE KEY"), "a private key"),
-    (".ssh/work.json", KEY, "a private key"),
-    (".ssh/work.env", KEY, "a private key"),
     (".SSH/.env.work/work", KEY, "a private key"),
     ("ssh_host_rsa_key", pem("RSA PRIVATE KEY"), "a private key"),
     ("old_key", "---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\n", "a private key"),
     ("tls/server.key", pem("EC PRIVATE KEY"), "a private key"),
     ("tls/Server.PEM", CERTIFICATE + pem("ENCRYPTED PRIVATE KEY"), "a private key"),
-    ("AuthKey_ABC.p8", KEY, "a private key"),
     ("me.asc", "-----BEGIN PGP PRIVATE KEY BLOCK-----\n", "a private key"),
     ("client.ovpn", f"remote example.com\n<key>\n{KEY}</key>\n", "a private key"),
     ("node_modules/agent/test/fixtures/key.pem", KEY, "a private key"),
     ("putty.ppk", "PuTTY-User-Key-File-3: ssh-ed25519\n", "a private key"),
     ("cert.p12", b"\x30\x82", "a store of private keys"),
-    ("cert.pfx", b"\x30\x82", "a store of private keys"),
     ("android/release.keystore", b"\xfe\xed\xfe\xed", "a store of private keys"),
     ("server.jks", b"\xfe\xed\xfe\xed", "a store of private keys"),
     ("passwords.kdbx", b"\x03\xd9", "a database of passwords"),
@@ -92,15 +82,11 @@ SECRET: list[tuple[str, str | bytes, str]] = [
     ("config/master.key", KEY, "a private key"),
     # Clouds
     (".aws/credentials", "[default]\n", "credentials of AWS"),
-    (".AWS/Credentials", "[default]\n", "credentials of AWS"),
     (".aws/config", "[default]\naws_secret_access_key = abc/def\n", "credentials of AWS"),
-    ("root/.aws/config", "[default]\naws_session_token=abc\n", "credentials of AWS"),
     ("application_default_credentials.json", "{}", "credentials of Google Cloud"),
     (".config/gcloud/credentials.db", b"SQLite", "credentials of Google Cloud"),
     (".boto", "[Credentials]\ngs_oauth2_refresh_token = 1//0abc\n", "credentials of Google Cloud"),
     ("service-account.json", SERVICE_ACCOUNT, "a private key of a cloud service"),
-    ("my-project-0123456789ab.json", SERVICE_ACCOUNT, "a private key of a cloud service"),
-    ("app-firebase-adminsdk-x1.json", SERVICE_ACCOUNT, "a private key of a cloud service"),
     ("credentials.json", SERVICE_ACCOUNT, "credentials of a cloud service"),
     (
         "credentials.json",
@@ -108,7 +94,6 @@ SECRET: list[tuple[str, str | bytes, str]] = [
         "credentials of a cloud service",
     ),
     (".azure/accessTokens.json", "[]", "credentials of Azure"),
-    (".azure/msal_token_cache.json", "{}", "credentials of Azure"),
     (".e2b/config.json", '{"teamApiKey": "e2b_0"}', "credentials of E2B"),
     (".s3cfg", "[default]\nsecret_key = abc\n", "credentials of an S3 store"),
     ("rclone.conf", "[s3]\nsecret_access_key = abc\n", "credentials of an S3 store"),
@@ -118,7 +103,6 @@ SECRET: list[tuple[str, str | bytes, str]] = [
     ("kubeconfig.yaml", "users:\n- user:\n    token: abc\n", "credentials of a Kubernetes cluster"),
     ("prod.kubeconfig", "    client-key-data: LS0t\n", "credentials of a Kubernetes cluster"),
     ("terraform.tfstate", "{}", "a state of Terraform, which holds secrets in the clear"),
-    ("a.tfstate", "{}", "a state of Terraform, which holds secrets in the clear"),
     ("terraform.tfstate.backup", "{}", "a state of Terraform, which holds secrets in the clear"),
     ("prod.tfvars", 'db_password = "abc"\n', "a secret variable of Terraform"),
     (".terraformrc", 'credentials "x" {\n  token = "abc"\n}\n', "a token of Terraform"),
@@ -130,7 +114,6 @@ SECRET: list[tuple[str, str | bytes, str]] = [
     # Registries of packages and images
     (".npmrc", "//registry.npmjs.org/:_authToken=npm_abc\n", "a token or password of npm"),
     (".npmrc", "registry=https://x\n_auth = dTpw\n", "a token or password of npm"),
-    (".npmrc", '//r/:_password="cGFzcw=="\n', "a token or password of npm"),
     (".npmrc", "a=1\r\n//r/:_authToken=abc\r\n", "a token or password of npm"),
     (".yarnrc.yml", 'npmAuthToken: "abc"\n', "a token or password of Yarn"),
     (".yarnrc.yml", "npmAuthIdent: user:pass\n", "a token or password of Yarn"),
@@ -148,9 +131,7 @@ SECRET: list[tuple[str, str | bytes, str]] = [
     (".gem/credentials", ":rubygems_api_key: abc\n", "a token of RubyGems"),
     (".bundle/config", 'BUNDLE_GEMS__EXAMPLE__COM: "user:pass"\n', "a password of a gem server"),
     (".cargo/credentials.toml", '[registry]\ntoken = "abc"\n', "a token of Cargo"),
-    (".cargo/credentials", '[registry]\ntoken = "abc"\n', "a token of Cargo"),
     ("auth.json", '{"http-basic": {"example.com": {"password": "x"}}}', "a token or password"),
-    ("auth.json", '{"github-oauth": {"github.com": "ghp_0"}}', "a token or password"),
     ("auth.json", '{\n "auths": {\n  "quay.io": {\n   "auth": "dTpw"\n', "a token or password"),
     (".m2/settings.xml", "<server><password>abc</password></server>", "a password of Maven"),
     (
@@ -160,14 +141,8 @@ SECRET: list[tuple[str, str | bytes, str]] = [
     ),
     ("gradle.properties", "ossrhPassword=abc\n", "a password of a build by Gradle"),
     (".docker/config.json", '{"auths":{"x":{"auth":"dTpw"}}}', "a login of a container registry"),
-    (".docker/config.json", '{"identitytoken": "abc"}', "a login of a container registry"),
     (".dockercfg", '{"https://x": {"auth": "dTpw"}}', "a login of a container registry"),
     # Everything else that logs in
-    (
-        ".git/config",
-        '[remote "origin"]\n\turl = https://u:p@example.com/r.git\n',
-        "a token or password for Git",
-    ),
     (
         "lib/.git/modules/x/config",
         '[remote "origin"]\n\turl = https://ghp_aaaaaaaaaabbbbbbbbbbccccccccccdddddd@github.com/r\n',
@@ -192,45 +167,33 @@ NOT_SECRET: list[tuple[str, str | bytes]] = [
     ("id_rsa", ""),
     # There to be copied and filled in, or encrypted and there to be shared, or code.
     (".env.example", "API_KEY=\n"),
-    (".env.sample", "A=1\n"),
-    (".env.template", "A=1\n"),
-    (".env.dist", "A=1\n"),
-    (".env.defaults", "A=1\n"),
-    (".env.local.example", "A=1\n"),
     (".env.example.local", "A=1\n"),
     (".env.vault", "A=1\n"),
     (".env.d.ts", "declare const TOKEN = 'x'\n"),
     ("example.env", "API_TOKEN=abc\n"),
     # Other names.
     (".environment", "TOKEN=abc\n"),
-    (".envoy", "TOKEN=abc\n"),
     ("env.py", "TOKEN = 'abc'\n"),
     ("bin/env", b"\x7fELF"),
     ("build.env", "PORT=80\nAPI_TOKEN=${API_TOKEN}\n"),
     ("README", KEY),
-    ("docs/keys.md", KEY),
     ("id_rsa.pub", "ssh-rsa AAAA\n"),
     (".ssh/known_hosts", "example.com ssh-rsa AAAA\n"),
-    (".ssh/config", "Host *\n"),
     ("foreign_key", "id\n"),
     # Certificates, public keys, translations, presentations.
     ("certifi/cacert.pem", CERTIFICATE * 100),
     ("public.pem", pem("PUBLIC KEY")),
     ("messages.key", "greeting = Hello\n"),
-    ("talk.key", b"PK\x03\x04"),
     ("release.asc", pem("PGP SIGNATURE")),
     ("truststore.jks", b"\xfe\xed"),
     ("android/app/debug.keystore", b"\xfe\xed"),
     # What a name asks for is not in it.
     ("my.aws/credentials", "[default]\n"),
-    ("my.ssh/work", KEY),
     ("laugh/hosts.yml", "github.com:\n    oauth_token: gho_a\n"),
     (".aws/config", "[default]\nregion = eu-west-1\nsso_session = x\n"),
-    ("config", "token = abc\n"),
     ("credentials", "token = abc\n"),
     ("config.json", '{"token": "abc"}'),
     ("package.json", '{"private_key": "abc"}'),
-    ("keyboard.json", '{"a": 1}'),
     ("service-account.json", '{"type": "service_account", "private_key": ""}'),
     ("credentials.json", "{}"),
     ("kubeconfig", "- user:\n    exec:\n      command: aws\n      args: [get-token]\n"),
@@ -238,57 +201,49 @@ NOT_SECRET: list[tuple[str, str | bytes]] = [
     ("prod.tfvars", 'region = "eu"\ndb_password = ""\n'),
     (".npmrc", "registry=https://registry.npmjs.org/\nalways-auth=true\n"),
     (".npmrc", "//registry.npmjs.org/:_authToken=${NPM_TOKEN}\n"),
-    (".npmrc", '//registry.npmjs.org/:_authToken="$NPM_TOKEN"\n'),
     (".npmrc", "//registry.npmjs.org/:_authToken=<your token>\n"),
-    (".npmrc", "//registry.npmjs.org/:_authToken=\n"),
     (".npmrc", "# //registry.npmjs.org/:_authToken=npm_abc\n; _auth=abc\n"),
     (".yarnrc.yml", "npmAuthToken: ${NPM_TOKEN:-}\nnodeLinker: node-modules\n"),
-    (".yarnrc.yml", "npmAlwaysAuth: true\n"),
     ("bunfig.toml", '[install.scopes]\nx = { token = "$npm_token" }\n'),
-    (".pypirc", "[distutils]\nindex-servers = pypi\n"),
     ("pip.conf", "[global]\nindex-url = https://pypi.example.com/simple\n"),
     ("pip.conf", "index-url = https://${USER}:${PASSWORD}@pypi.example.com/simple\n"),
     ("pip.conf", "# index-url = https://u:p@pypi.example.com/simple\n"),
     ("locales/en/auth.json", '{"password": "Password", "token": "Token"}'),
     (".m2/settings.xml", "<server><password>${env.PASSWORD}</password></server>"),
     (".m2/settings.xml", "<server><password>{COQLCE6DU6GtcS5P=}</password></server>"),
-    ("nuget.config", '<add key="nuget.org" value="https://x" />'),
     ("nuget.config", '<add key="ClearTextPassword" value="%TOKEN%" />'),
     ("gradle.properties", "org.gradle.jvmargs=-Xmx2g\nsigningPassword=\n"),
     (".docker/config.json", '{"auths": {"x": {}}, "credsStore": "desktop"}'),
     (".git/config", '[remote "origin"]\n\turl = https://github.com/a/b.git\n'),
-    (".git/config", '[remote "origin"]\n\turl = git@github.com:a/b.git\n'),
     (".git/config", '[remote "origin"]\n\turl = https://me@bitbucket.org/a/b.git\n'),
     (".git/config", '[remote "origin"]\n\turl = ssh://git@example.com:22/a@b.git\n'),
     (".git/config", "[http]\n\textraheader = AUTHORIZATION: basic ***\n"),
     ("app/config", "url = https://u:p@example.com\n"),
     (".config/gh/hosts.yml", "github.com:\n    user: me\n"),
-    (".netrc", "machine example.com login me\n"),
     (".netrc", "# machine example.com password abc\n"),
-    (".my.cnf", "[client]\nuser=me\n"),
 ]
 
 
-@pytest.mark.parametrize(("path", "content", "why"), SECRET)
-def test_what_looks_like_a_credential(
-    path: str, content: str | bytes, why: str, tmp_path: Path
-) -> None:
-    assert told(fill(tmp_path, {path: content})) == {path: why}
-
-
-@pytest.mark.parametrize(("path", "content"), NOT_SECRET)
-def test_what_does_not(path: str, content: str | bytes, tmp_path: Path) -> None:
-    assert told(fill(tmp_path, {path: content})) == {}
-
-
-def test_what_it_looks_like_can_be_said_in_a_sentence() -> None:
-    for _, _, why in SECRET:
-        assert len(why) <= 60
+def test_credentials_are_found(tmp_path: Path) -> None:
+    wrong = []
+    for number, (path, content, why) in enumerate(SECRET):
+        found = told(fill(tmp_path / str(number), {path: content}))
+        if found != {path: why}:
+            wrong.append((path, content, found))
+        assert len(why) <= 60  # one sentence on one line
         assert why.isprintable()
-        assert not why.endswith(".")
+    assert not wrong
 
 
-@pytest.mark.parametrize("package", ["certifi", "botocore", "pip", "hypothesis", "pytest"])
+def test_other_files_are_not_reported(tmp_path: Path) -> None:
+    wrong = []
+    for number, (path, content) in enumerate(NOT_SECRET):
+        if told(fill(tmp_path / str(number), {path: content})):
+            wrong.append((path, content))
+    assert not wrong
+
+
+@pytest.mark.parametrize("package", ["certifi", pytest.param("botocore", marks=pytest.mark.slow)])
 def test_an_ordinary_package_holds_no_credentials(package: str) -> None:
     spec = find_spec(package)
     assert spec
@@ -296,12 +251,10 @@ def test_an_ordinary_package_holds_no_credentials(package: str) -> None:
     assert told(Path(spec.origin).parent) == {}
 
 
-@pytest.mark.parametrize("options", [{"exclude": [".env"]}, {"ignore": ".env\n"}])
-def test_nothing_is_said_of_what_is_left_out(options: dict[str, Any], tmp_path: Path) -> None:
-    fill(tmp_path, {".env": "A=1\n", "id_rsa": KEY, "a": "x", ".dockerignore": ""})
-    (tmp_path / ".dockerignore").write_text(options.pop("ignore", ""))
-    assert told(tmp_path, **options) == {"id_rsa": "a private key"}
-    assert told(tmp_path, exclude=[".env", "id_rsa"]) == {}
+def test_excluded_files_are_not_reported(tmp_path: Path) -> None:
+    fill(tmp_path, {".env": "A=1\n", "id_rsa": KEY, "a": "x", ".dockerignore": ".env\n"})
+    assert told(tmp_path) == {"id_rsa": "a private key"}
+    assert told(tmp_path, exclude=["id_rsa"]) == {}
 
 
 def test_off_looks_at_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,12 +262,12 @@ def test_off_looks_at_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delattr(Root, "open")
     assert told(tmp_path, secrets="off") == {}
     root = Root(tmp_path)
-    found = walk(root, read_rules(root), on_event=ignore_events)
+    found = walk(root, read_rules(root, Selection()), on_event=ignore_events)
     assert guard(found, root, "off", on_event=ignore_events) is found
 
 
 @pytest.mark.parametrize("call", [e2b_upload.collect, e2b_upload.pack])
-def test_another_word_is_a_wrong_call(call: Any, tmp_path: Path) -> None:
+def test_another_word_is_a_usage_error(call: Any, tmp_path: Path) -> None:
     arguments = [tmp_path / "a"] if call is e2b_upload.pack else []
     with pytest.raises(e2b_upload.UsageError, match="'loud'") as caught:
         call(tmp_path, *arguments, secrets="loud")
@@ -322,12 +275,10 @@ def test_another_word_is_a_wrong_call(call: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
-def test_a_folder_a_link_and_a_fifo_of_such_a_name_are_no_credentials(tmp_path: Path) -> None:
-    fill(tmp_path, {"x.pem/y": "A=1\n", "id_rsa/z": "A=1\n", "key": "A=1\n"})
+def test_only_files_are_credentials(tmp_path: Path) -> None:
+    fill(tmp_path, {"x.pem/y": "A=1\n", "key": "A=1\n"})
     (tmp_path / ".npmrc").symlink_to("key")
     os.mkfifo(tmp_path / ".env")
-    os.mkfifo(tmp_path / "fifo.pem")
-    assert told(tmp_path) == {}
     assert told(tmp_path, secrets="deny") == {}
 
 
@@ -378,22 +329,19 @@ def test_only_the_beginning_of_a_large_file_is_read(
     assert asked == [_PEEK_BYTES] * 2
 
 
-EXPRESSIONS = sorted({look.holds for look, _ in (*_NAMES, *_SUFFIXES) if look.holds})
-HEADS = (b"", b"password", b"://a:", b'"auths":{', b"BUNDLE_", b"BUNDLE_A__A:")
-PIECES = (
-    *(b"token", b"token ", b"_auth", b"password ", b"authorization: ", b"$", b'"auth" '),
-    *(b"://", b"://a:", b"://a:b", b'"auths":{', b"<password>", b"-----BEGIN ", b"AAAA "),
-    *(b"BUNDLE_A__A", b"a", b"0", b"_", b":", b'"', b" ", b"\n"),
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "expression", sorted({look.holds for look, _ in (*_NAMES, *_SUFFIXES) if look.holds})
 )
-
-
-@pytest.mark.timeout(20)
-@pytest.mark.parametrize("piece", PIECES)
-@pytest.mark.parametrize("expression", EXPRESSIONS)
-def test_no_content_takes_long(expression: bytes, piece: bytes) -> None:
-    """An expression that goes back and forth would take minutes: there is more here than a peek."""
-    for head in HEADS:
-        re.search(expression, head + piece * (2 * _PEEK_BYTES // len(piece)))
+def test_no_content_takes_exponential_time(expression: bytes) -> None:
+    """An expression that backtracks would take minutes: there is more here than a peek."""
+    for piece in (
+        *(b"token", b"token ", b"_auth", b"password ", b"authorization: ", b"$", b'"auth" '),
+        *(b"://", b"://a:", b"://a:b", b'"auths":{', b"<password>", b"-----BEGIN ", b"AAAA "),
+        *(b"BUNDLE_A__A", b"a", b"0", b"_", b":", b'"', b" ", b"\n"),
+    ):
+        for head in (b"", b"password", b"://a:", b'"auths":{', b"BUNDLE_A__A:"):
+            re.search(expression, head + piece * (2 * _PEEK_BYTES // len(piece)))
 
 
 def test_names_of_all_kinds(tmp_path: Path) -> None:
@@ -407,7 +355,7 @@ def test_names_of_all_kinds(tmp_path: Path) -> None:
     assert caught.value.hint.isprintable()
 
 
-# What becomes of them
+# Warnings and denials
 
 
 @pytest.fixture
@@ -436,38 +384,38 @@ def packed(file: Path) -> set[str]:
         return {*archive.getnames()}
 
 
-def test_by_default_they_are_told_and_packed(context: Path, tmp_path: Path) -> None:
+def test_by_default_they_are_reported_and_packed(context: Path, tmp_path: Path) -> None:
     events: list[Event] = []
-    e2b_upload.pack(context, tmp_path / "a", count_first=True, on_event=events.append)
+    archive = e2b_upload.pack(context, tmp_path / "a", count_first=True, on_event=events.append)
     assert secrets_in(events) == [*WHY.items()]
     first = next(number for number, event in enumerate(events) if isinstance(event, LooksSecret))
     started = [event.step for event in events[:first] if isinstance(event, Started)]
-    assert started == ["collect", "pack"], "the pass that counts says nothing"
+    assert started == ["collect", "pack"], "the pass that counts reports nothing"
     assert {*WHY} <= packed(tmp_path / "a")
-
-
-def test_they_change_nothing_of_the_archive(context: Path, tmp_path: Path) -> None:
-    archive = e2b_upload.pack(context, tmp_path / "a")
     assert e2b_upload.pack(context, tmp_path / "b", secrets="off").sha256 == archive.sha256
 
 
 def test_denied_they_are_an_error_that_names_them_all(context: Path, tmp_path: Path) -> None:
     events: list[Event] = []
-    for call in (
-        lambda: e2b_upload.pack(context, tmp_path / "a", secrets="deny", on_event=events.append),
-        lambda: list(e2b_upload.collect(context, secrets="deny", on_event=events.append)),
-    ):
-        with pytest.raises(e2b_upload.SourceError) as caught:
-            call()
-        assert caught.value.exit_code == 3
-        assert caught.value.message.split("\n  ") == [
-            "3 paths cannot be packed:",
-            *(f"{context}/{path} looks like {why}" for path, why in WHY.items()),
-        ]
-        assert caught.value.hint == (
-            "Exclude them in .dockerignore, with the lines .env, a/.npmrc and z/?id?.pem, or let "
-            "them pass with --secrets warn."
-        )
+    options: Any = {"secrets": "deny", "on_event": events.append}
+    with raw_server(answer(200)) as store:
+        for call in (
+            lambda: e2b_upload.pack(context, tmp_path / "a", **options),
+            lambda: list(e2b_upload.collect(context, **options)),
+            lambda: e2b_upload.build(context, f"{store.url}/key", **options),
+        ):
+            with pytest.raises(e2b_upload.SourceError) as caught:
+                call()
+            assert caught.value.exit_code == 3
+            assert caught.value.message.split("\n  ") == [
+                "3 paths cannot be packed:",
+                *(f"{context}/{path} looks like {why}" for path, why in WHY.items()),
+            ]
+            assert caught.value.hint == (
+                "Exclude them in .dockerignore, with the lines .env, a/.npmrc and z/?id?.pem, or "
+                "let them pass with `secrets` warn."
+            )
+    assert not store.requests
     assert not (tmp_path / "a").exists()
     assert secrets_in(events) == []
 
@@ -488,28 +436,6 @@ def test_the_lines_that_a_denial_names_are_those_that_help(context: Path) -> Non
     with ignore_file.open("a") as file:
         file.write("\n" + last)
     assert told(context, secrets="deny") == {}
-
-
-def test_nothing_is_sent_where_they_are_denied(context: Path) -> None:
-    with raw_server(answer(200)) as store, pytest.raises(e2b_upload.SourceError):
-        e2b_upload.build(context, f"{store.url}/key", secrets="deny")
-    assert not store.requests
-
-
-def test_a_build_sends_them_otherwise(context: Path) -> None:
-    events: list[Event] = []
-    with raw_server(answer(200)) as store:
-        e2b_upload.build(context, f"{store.url}/key", on_event=events.append)
-    assert len(store.requests) == 1
-    assert secrets_in(events) == [*WHY.items()]
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that any user may enter: pytest's own are closed to others."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
 
 
 @pytest.mark.parametrize("secrets", ["warn", "deny"])
@@ -535,14 +461,3 @@ def test_other_problems_are_told_with_them(context: Path) -> None:
     assert "4 paths" in caught.value.message
     assert "the lines .env, a/.npmrc and z/?id?.pem, or let" in caught.value.hint
     assert "run again when nothing writes to it" in caught.value.hint
-
-
-def test_closing_closes_the_walk(context: Path) -> None:
-    before = os.listdir("/dev/fd")
-    root = Root(context)
-    found = walk(root, read_rules(root), on_event=ignore_events)
-    with closing(guard(found, root, "warn", on_event=ignore_events)) as guarded:
-        next(guarded)
-        assert len(os.listdir("/dev/fd")) > len(before)
-    assert os.listdir("/dev/fd") == before
-    assert next(found, None) is None

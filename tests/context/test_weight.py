@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import e2b_upload
-from e2b_upload.context.collect import Entry, EntryType, read_rules, walk
+from e2b_upload.context.collect import Entry, EntryType, walk
 from e2b_upload.context.dockerignore import Rule, Rules, read
-from e2b_upload.context.problems import Problem
 from e2b_upload.context.root import Root
-from e2b_upload.context.weight import WHOLE, Droppable, Largest, line_for, weigh
+from e2b_upload.context.selection import Selection, read_rules
+from e2b_upload.context.weight import Droppable, Largest, line_for
 from e2b_upload.errors import SourceError
 from e2b_upload.events import (
     Event,
@@ -26,13 +26,12 @@ from e2b_upload.events import (
     Weight,
     ignore_events,
 )
-from tests.context.corpus import cases
+from tests.context.corpus import cases, excluded
 from tests.support.trees import names
 
 Tree: TypeAlias = Mapping[str, "int | Tree"]
 """Names, each with the bytes of a file or what is in a folder."""
 
-MB = 1_000_000
 NO_STAT = os.stat_result(range(10))
 
 
@@ -86,30 +85,7 @@ def all_of(tree: Tree, places: dict[str, int], prefix: str = "") -> Iterator[Ite
             yield from all_of(node, places, f"{prefix}{name}/")
 
 
-def in_whole(tree: Tree) -> int:
-    return sum(
-        total(node) if name in WHOLE else in_whole(node)
-        for name, node in tree.items()
-        if not isinstance(node, int)
-    )
-
-
-def standing(tree: Tree, count: int, places: dict[str, int], prefix: str = "") -> list[Item]:
-    """Return all that stands in a folder, once the folder itself gives way."""
-    found: list[Item] = []
-    for name, node in tree.items():
-        size = total(node)
-        itself = [(size, places[prefix + name], prefix + name)] if size else []
-        if isinstance(node, int) or name in WHOLE:
-            found += itself
-            continue
-        below = standing(node, count, places, f"{prefix}{name}/")
-        told = sum(item[0] for item in heaviest(count, below))
-        gives_way = told * 10 >= size * 9 or in_whole(node) * 10 >= size
-        found += below if gives_way else itself
-    return found
-
-
+A_FEW = settings(max_examples=50, deadline=None)
 _NAMES = st.sampled_from(["a", "b", "a-b", "c", "node_modules", ".git", "é"])
 _SIZES = st.sampled_from([0, 1, 1, 2, 9, 10, 90, 100, 1000])
 _TREES: st.SearchStrategy[Tree] = st.dictionaries(
@@ -120,99 +96,16 @@ _TREES: st.SearchStrategy[Tree] = st.dictionaries(
 
 
 @given(_TREES, st.integers(0, 5))
+@settings(max_examples=25, deadline=None)
 def test_the_largest_are_those_of_a_full_sort(tree: Tree, count: int) -> None:
     expected = heaviest(count, list(all_of(tree, numbered(tree))))
     assert ranked(Largest(count), tree) == [(path, size) for size, _, path in expected]
-
-
-@given(_TREES, st.integers(0, 5))
-@example({"a": {"b": {"c": 90, "a": 10}}}, 1)
-@example({"a": {"b": {"c": 89, "a": 11}}}, 1)
-@example({"a": {"node_modules": {"a": 10}, "b": {"a": 45, "b": 45}}}, 1)
-def test_the_droppable_are_those_of_the_rule(tree: Tree, count: int) -> None:
-    expected = [
-        (path, size)
-        for size, _, path in heaviest(count, standing(tree, count, numbered(tree)))
-        if size * 100 >= total(tree)
-    ]
-    assert ranked(Droppable(count), tree) == expected
-
-
-@given(_TREES)
-def test_of_the_droppable_none_lies_in_another(tree: Tree) -> None:
-    paths = [path for path, _ in ranked(Droppable(5), tree)]
-    assert not [
-        (a, b) for a, b in itertools.permutations(paths, 2) if a == b or b.startswith(a + "/")
-    ]
-
-
-@given(_TREES)
-def test_what_stands_in_the_place_of_a_folder_makes_up_most_of_it(tree: Tree) -> None:
-    context = {"x": tree}
-    told = ranked(Droppable(5), context)
-    if told != [("x", total(tree))] and not in_whole(context) * 10 >= total(tree):
-        trifles = 4 * total(tree)  # hundredths: what is not worth a line
-        assert sum(size for _, size in told) * 100 + trifles >= total(tree) * 90
-
-
-def test_nothing_is_heavy_in_an_empty_context() -> None:
-    for ranking in (Largest(5), Droppable(5)):
-        assert ranked(ranking, {}) == []
-    assert ranked(Largest(5), {"empty": {}, "file": 0, "d": {"e": {"f": 0}}}) == []
 
 
 def test_equals_come_in_the_order_of_the_walk() -> None:
     tree: Tree = {"b": {"z": 10}, "b-c": 10, "a": 10, "c": 10}
     expected = [("a", 10), ("b", 10), ("b/z", 10), ("b-c", 10)]
     assert ranked(Largest(4), tree) == expected
-
-
-def test_links_weigh_nothing() -> None:
-    ranking = Largest(9)
-    for one in (
-        entry("a", size=10),
-        entry("b", "directory"),
-        entry("b/again", "hardlink"),
-        entry("b/there", "symlink"),
-        entry("c", "symlink"),
-    ):
-        ranking.add(one)
-    assert [weight.path for weight in ranking.result()] == ["a"]
-
-
-def test_a_ranking_holds_a_few_for_each_open_folder_and_no_more() -> None:
-    """Ten thousand folders have passed; a hundred are open."""
-    for ranking in (Largest(5), Droppable(5)):
-        for number in range(10_000):
-            ranking.add(entry(f"{number:05}", "directory"))
-            ranking.add(entry(f"{number:05}/file", size=number))
-        path = "deep"
-        for _ in range(100):
-            ranking.add(entry(path, "directory"))
-            ranking.add(entry(f"{path}/a", size=1))
-            path += "/d"
-        assert len(ranking._open) == 101
-        held = {id(folder.best): len(folder.best) for folder in ranking._open}
-        assert sum(held.values()) <= 5 * 101
-
-
-PROJECT: Tree = {
-    ".git": {"objects": {"pack": {"pack-1.pack": 400 * MB, "pack-1.idx": MB}, "00": many(50, 9)}},
-    "node_modules": {f"lib{number}": many(20, 100_000) for number in range(150)},
-    "src": {f"part{number}": many(30, 8_000) for number in range(20)},
-    "data": {"train": {"big.csv": 250 * MB, "README": 100}},
-    "public": {"images": many(2_000, 50_000), "index.html": 4_000},
-    "package.json": 2_000,
-}
-
-
-def test_a_project() -> None:
-    assert ranked(Droppable(5), PROJECT) == [
-        (".git", total(PROJECT[".git"])),
-        ("node_modules", 300 * MB),
-        ("data/train/big.csv", 250 * MB),
-        ("public/images", 100 * MB),
-    ]  # `src` is 5 MB of these 1,056
 
 
 @pytest.mark.parametrize(
@@ -255,16 +148,6 @@ def test_what_it_would_help_to_drop(tree: Tree, expected: list[str]) -> None:
 # The line that drops a path
 
 
-def excluded(rules: Rules, path: str) -> bool:
-    """Decide a path as the walk does: its parents first, each handing on what matched it."""
-    parts = path.split("/")
-    matched: frozenset[int] = frozenset()
-    decided = -1
-    for depth in range(1, len(parts) + 1):
-        decided, matched = rules.decide("/".join(parts[:depth]), matched)
-    return rules.excludes(decided)
-
-
 def drops(line: str, path: str) -> bool:
     """Whether a line of an ignore file excludes a path; all of the way that it is read."""
     return excluded(Rules(read(b"# before\n" + line.encode() + b"\n", ".dockerignore")), path)
@@ -275,9 +158,7 @@ def drops(line: str, path: str) -> bool:
     [
         ("a/b.txt", "a/b.txt"),
         ("with blank/in it", "with blank/in it"),
-        (" a", "?a"),
-        ("a ", "a?"),
-        (" ", "?"),
+        (" a ", "?a?"),
         ("a / b", "a / b"),
         ("#a/#b", "?a/#b"),
         ("!a/!b", "?a/!b"),
@@ -289,7 +170,6 @@ def drops(line: str, path: str) -> bool:
         ("\ufeffbom", "?bom"),
         ("\u00a0a\u3000", "?a?"),
         ("\udcff\udcfe", "??"),
-        ("...", "..."),
         ("~/-rf", "~/-rf"),
         ("é/\U0001f40b", "é/\U0001f40b"),
         ("\u202egnp", "?gnp"),
@@ -300,6 +180,7 @@ def test_the_line_of_a_path(path: str, line: str) -> None:
     assert line.isprintable()
     assert drops(line, path)
     assert drops(line, path + "/below")
+    assert not drops(line, "other")
 
 
 # Everything that means something to the reader or the matcher, beside a few plain letters.
@@ -317,34 +198,18 @@ _ODD_PATHS = (
 
 
 @given(_ODD_PATHS, _ODD_PATHS)
+@A_FEW
 def test_the_line_of_any_path_drops_it(path: str, below: str) -> None:
     line = line_for(path)
     assert drops(line, path)
     assert drops(line, f"{path}/{below}")
 
 
-_PLAIN = st.lists(
-    st.text(alphabet="ab.-_+()$ éß", min_size=1, max_size=4).filter(
-        lambda name: name.strip() == name and name not in {".", ".."}
-    ),
-    min_size=1,
-    max_size=3,
-).map("/".join)
-
-
-@given(_PLAIN, _PLAIN)
-@example("a", "a/b")
-@example("a/b", "a")
-@example("a.b", "axb")
-def test_the_line_of_a_plain_path_is_itself_and_drops_nothing_else(path: str, other: str) -> None:
-    assert line_for(path) == path
-    assert drops(path, other) == (other == path or other.startswith(path + "/"))
-
-
-def test_the_lines_work_after_any_other_lines() -> None:
-    """On the contexts of the reference: each drops what it is for, and nothing else."""
+@pytest.mark.parametrize("step", [50, pytest.param(3, marks=pytest.mark.slow)])
+def test_the_lines_work_after_any_other_lines(step: int) -> None:
+    """On the contexts of the reference: each line drops its own path, and nothing else."""
     wrong = []
-    for case in itertools.islice(cases(), 0, None, 3):
+    for case in itertools.islice(cases(), 0, None, step):
         if not case.kept:
             continue
         text = case.ignore_file.encode()
@@ -380,7 +245,7 @@ def test_a_folder_that_is_kept_for_what_is_in_it(lines: str, expected: str, tmp_
     (tmp_path / "src/app/x").write_bytes(b"x" * 100)
     (tmp_path / ".dockerignore").write_text(lines)
     root = Root(tmp_path)
-    rules = read_rules(root)
+    rules = read_rules(root, Selection())
     largest = Largest(9, rules)
     for one in walk(root, rules, on_event=ignore_events):
         assert isinstance(one, Entry)
@@ -444,31 +309,13 @@ def test_the_lines_of_a_heavy_context_drop_what_they_are_for(context: Path, tmp_
     assert kept(context) == [".dockerignore", "data", "data/z", "main.py"]
 
 
-@pytest.mark.parametrize("warn_size", [None, 1_000_000])
-def test_a_light_context_is_not(warn_size: int | None, context: Path, tmp_path: Path) -> None:
+def test_a_light_context_is_not_explained(context: Path, tmp_path: Path) -> None:
     events: list[Event] = []
-    archive = e2b_upload.pack(context, tmp_path / "a", warn_size=warn_size, on_event=events.append)
+    archive = e2b_upload.pack(context, tmp_path / "a", warn_size=None, on_event=events.append)
     content = archive.content_bytes
     e2b_upload.pack(context, tmp_path / "b", warn_size=content, on_event=events.append)
     assert not [event for event in events if isinstance(event, Heavy)]
-
-
-def test_what_is_weighed_is_the_archive_itself(context: Path, tmp_path: Path) -> None:
-    plain = e2b_upload.pack(context, tmp_path / "a")
-    assert e2b_upload.pack(context, tmp_path / "b", warn_size=1).sha256 == plain.sha256
-
-
-def test_a_problem_is_handed_on_and_weighs_nothing() -> None:
-    problem = Problem(SourceError("gone"))
-    largest = Largest(5)
-
-    def found() -> Iterator[Entry | Problem]:
-        yield entry("a", size=1)
-        yield problem
-
-    weighed = weigh(found(), largest)  # type: ignore[arg-type]
-    assert list(weighed)[1] is problem
-    assert [weight.path for weight in largest.result()] == ["a"]
+    assert e2b_upload.pack(context, tmp_path / "b", warn_size=1).sha256 == archive.sha256
 
 
 def test_a_heavy_context_that_cannot_be_packed_is_told_as_a_failure_only(

@@ -1,4 +1,4 @@
-"""The command line as its own tests call it."""
+"""The fixtures that run the command line."""
 
 from tests.cli.conftest import call, place
 

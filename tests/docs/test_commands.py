@@ -1,7 +1,7 @@
-"""Whatever a page tells to type works as it is written, in the order of the page.
+"""The commands of every page work as written, in the order of the page.
 
-A page is typed into one shell, a command at a time, and stops at the first that fails. Three pages
-are left to tests/recipes/test_pages.py.
+The commands of a page run in one shell until one fails. tests/recipes/test_pages.py runs those of
+three other pages.
 """
 
 from __future__ import annotations
@@ -41,42 +41,41 @@ __all__ = ["bare", "bucket", "dependencies", "job", "wheels"]
 INSTALL: Final = "docs/how-to/install.md"
 PROXY: Final = "docs/how-to/proxy.md"
 README: Final = "README.md"
-DEMO: Final = "See it, test it"
+DEMO: Final = "Try it"
 TUTORIAL: Final = "docs/tutorial.md"
 
-_INDEX: Final = "asks the package index; `make dist` tries what it does"
-_DAEMON: Final = "needs Docker's daemon; `make dist` runs the Dockerfile's steps"
-_SUITE: Final = "this is a part of it"
-_LONG: Final = "takes minutes, or asks the index; CI runs it"
+_INDEX: Final = "needs the package index; `make dist` tests it"
+_DAEMON: Final = "needs the Docker daemon; `make dist` runs the steps of the Dockerfile"
+_SUITE: Final = "runs this test"
+_LONG: Final = "takes minutes; CI runs it"
 _DOCKER_RUN: Final = 'docker run --rm --read-only --user "$(id -u):$(id -g)" -v "$PWD:/work:ro"'
 NOT_TYPED: Final = {
     (README, "make test"): _SUITE,
     ("CONTRIBUTING.md", "make lint"): _LONG,
     ("CONTRIBUTING.md", "make test"): _SUITE,
-    ("CONTRIBUTING.md", "make dist"): _LONG,
     ("CONTRIBUTING.md", "make check"): _SUITE,
     (INSTALL, "pipx install ."): _INDEX,
     (INSTALL, "uv tool install ."): _INDEX,
     (INSTALL, "make zipapp"): _INDEX,
-    (INSTALL, "build/e2b-upload.pyz --version"): "comes of `make zipapp`",
+    (INSTALL, "build/e2b-upload.pyz --version"): "is built by `make zipapp`",
     (INSTALL, "docker build -t e2b-upload ."): _DAEMON,
     (INSTALL, f"{_DOCKER_RUN} -e E2B_UPLOAD_URL e2b-upload build /work"): _DAEMON,
     ("docs/performance.md", "make bench"): _LONG,
-    ("docs/reliability.md", "make faults"): "is tests/faults, which the suite runs itself",
+    ("docs/reliability.md", "make faults"): "runs tests/faults, as `make test-all` does",
 }
-"""Commands that no test types, and why."""
+"""Commands that this test does not run, and why."""
 
 SHELL: Final = {"sh", "bash"}
 TYPED: Final = SHELL | {"console", "python"}
 NOT_FOR_TYPING: Final = {"text", "json", "yaml"}
-"""Blocks in any other language are an error, so that none is overlooked."""
+"""Blocks in any other language are an error, so that no block is overlooked."""
 
 _MARK: Final = "\N{SYMBOL FOR RECORD SEPARATOR} "
 _FILE_TO_WRITE: Final = re.compile(r"`(ctx/[^`]+)`:$")
 
 
 class Block(NamedTuple):
-    """A block of a page, the section that it is in, and what is said since the block before."""
+    """A block of a page, its section, and the text between it and the block before."""
 
     section: str
     language: str
@@ -85,7 +84,7 @@ class Block(NamedTuple):
 
     @property
     def commands(self) -> list[str]:
-        """What is typed, as the shell gets it."""
+        """The commands, as the shell reads them."""
         if self.language == "python":
             return [here_document("python -", self.text)]
         if self.language == "text" and (file := _FILE_TO_WRITE.search(self.said)):
@@ -101,7 +100,7 @@ def here_document(command: str, text: str) -> str:
 
 
 def blocks(page: str) -> Iterator[Block]:
-    """Yield a page's blocks; those that are only indented are a shell's."""
+    """Yield the blocks of a page. Indented blocks are shell commands."""
     section = said = ""
     title = False
     for token in MarkdownIt("commonmark").enable("table").parse((REPOSITORY / page).read_text()):
@@ -121,20 +120,20 @@ def pages() -> list[str]:
 
 
 def typed(page: str) -> list[tuple[Block, list[str]]]:
-    """Return the blocks of which something is typed, with their commands but for NOT_TYPED."""
+    """Return the blocks that have commands, except those in NOT_TYPED."""
     found = ((block, block.commands) for block in blocks(page))
     kept = ((block, [c for c in all_ if (page, c) not in NOT_TYPED]) for block, all_ in found)
     return [(block, commands) for block, commands in kept if commands]
 
 
 def script(commands: Iterable[str]) -> str:
-    """Return what types the commands: each has to succeed, and so has each part of a pipeline.
+    """Return a script of the commands. It ends if one fails, or a part of a pipeline.
 
-    What it prints shows them, as a terminal would.
+    It prints each command before its output, as a terminal shows them.
     """
     lines = ["set -uo pipefail"]
     for command in commands:
-        # In braces it is this very shell that runs it, so variables and folders carry on.
+        # Braces keep it in this shell, with its variables and its directory.
         lines += [
             f"printf '%s\\n' {shlex.quote(_MARK + command)}",
             f"{{ {command}\n}} 2>&1 || exit",
@@ -143,12 +142,12 @@ def script(commands: Iterable[str]) -> str:
 
 
 def told(log: str) -> list[str]:
-    """Return what each command of a script said."""
+    """Return the output of each command of a script."""
     return [each.partition("\n")[2] for each in f"\n{log}".split(f"\n{_MARK}")[1:]]
 
 
 def type_in(place: Workplace, page: str, found: list[tuple[Block, list[str]]]) -> Ran:
-    """Type blocks into one shell, and compare what comes with the block that shows it."""
+    """Run blocks in one shell, and compare the output with the block that shows it."""
     ran = place.run("bash", "-c", script(each for _, commands in found for each in commands))
     assert ran.code == 0, f"{page}\n{ran.log}"
     shown = {block: after.text for block, after in pairwise(blocks(page)) if is_shown(after)}
@@ -165,14 +164,14 @@ def is_shown(block: Block) -> bool:
 
 
 def first_words(text: str) -> list[list[str]]:
-    """Return how each line begins; figures, and what comes later, may be others each time."""
+    """Return the first words of each line; numbers and later words differ each time."""
     lines = (re.sub(r"\d[\d.,]*", "0", line).split()[:4] for line in text.splitlines())
     return [line for line in lines if line]
 
 
 @pytest.fixture
 def e2b(bucket: Seaweed) -> Iterator[Standin]:
-    """Serve E2B's API, with the template that the pages name."""
+    """Serve the E2B API, with the template that the pages name."""
     with standin(bucket) as server:
         server.add("my-template")
         yield server
@@ -180,7 +179,7 @@ def e2b(bucket: Seaweed) -> Iterator[Standin]:
 
 @pytest.fixture
 def reader(job: Workplace, bucket: Seaweed, e2b: Standin) -> Workplace:
-    """Give what the pages take for granted: programs, a repository, a context, URLs, a template."""
+    """Return what the pages assume: programs, a repository, a context, URLs, a template."""
     needs("basenc", "make", "man")
     for path in ("app/main.py", "config/.env.example", "node_modules/left-pad/index.js"):
         job.write(f"ctx/{path}", "")
@@ -206,20 +205,13 @@ def needs(*programs: str) -> None:
 
 
 def clone(folder: Path) -> None:
-    """Make what a clone is after the first `make`: what that installs is here already."""
+    """Create a clone after its first `make`, with links to the installed packages."""
     copied(folder)
     (folder / ".venv").mkdir()
     for path in Path(sys.prefix).iterdir():
         if path.name != ".ready":
             (folder / ".venv" / path.name).symlink_to(path)
     (folder / ".venv/.ready").touch()
-
-
-def sign_as_the_readme_does(place: Workplace) -> None:
-    """Make the command that the README has stand for what signs URLs: with the lines it shows."""
-    (signing,) = (block.text for block in blocks(README) if "boto3" in block.text)
-    program = place.write("../programs/aws-presign-put", f"#!{sys.executable}\n{signing}")
-    program.chmod(0o755)
 
 
 def assert_stored(ran: Ran, bucket: Seaweed, e2b: Standin, context: Path) -> None:
@@ -230,29 +222,39 @@ def assert_stored(ran: Ran, bucket: Seaweed, e2b: Standin, context: Path) -> Non
         assert build.puts == (), "the SDK does not find what was put"
 
 
-def test_what_is_not_typed_stands_on_its_page() -> None:
+def test_commands_that_do_not_run_are_on_their_page() -> None:
     there = {(page, each) for page in pages() for block in blocks(page) for each in block.commands}
     assert NOT_TYPED.keys() - there == set()
 
 
-def test_each_block_is_of_a_kind_that_is_known() -> None:
+def test_the_language_of_each_block_is_known() -> None:
     kinds = {block.language for page in pages() for block in blocks(page)}
     assert {kind for kind in kinds if not kind.startswith("{")} <= TYPED | NOT_FOR_TYPING
 
 
-def test_each_target_of_make_that_a_page_names_is_there() -> None:
-    needs("make")
+def inline_code(path: Path) -> Iterator[str]:
+    for token in flat(MarkdownIt("commonmark").enable("table").parse(path.read_text())):
+        if token.type == "code_inline":
+            yield token.content
+
+
+def test_targets_of_make_that_a_page_names_exist() -> None:
     named = {each for page in pages() for block in blocks(page) for each in block.commands}
     for page in (*map(Path, pages()), *TYPED_ELSEWHERE):
-        tokens = MarkdownIt("commonmark").parse((REPOSITORY / page).read_text())
-        named |= {token.content for token in flat(tokens) if token.type == "code_inline"}
-    targets = {each for each in named if each.startswith("make ")}
-    assert len(targets) > 10
-    env = {"PATH": os.environ["PATH"]}  # not what a `make` that runs this hands down
-    for target in sorted(targets):
-        command = ["make", "--dry-run", *shlex.split(target)[1:]]
-        ended = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, check=False)
-        assert ended.returncode == 0, (target, ended.stderr)
+        named |= {*inline_code(REPOSITORY / page)}
+    words = {word for each in named if each.startswith("make ") for word in each.split()[1:2]}
+    targets = re.findall(r"(?m)^([\w-]+):", (REPOSITORY / "Makefile").read_text())
+    assert len(words) > 10
+    assert [word for word in words if "=" not in word and word not in targets] == []
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "SECURITY.md"])
+def test_paths_that_a_page_names_exist(page: str) -> None:
+    words = {word for code in inline_code(REPOSITORY / page) for word in code.split()}
+    paths = {word for word in words if re.fullmatch(r"[\w.-]+/[\w./-]+|\w+\.(toml|md|py)", word)}
+    assert paths
+    roots = (REPOSITORY, REPOSITORY / "e2b_upload")
+    assert [path for path in paths if not any((root / path).exists() for root in roots)] == []
 
 
 LINUX: Final = pytest.mark.skipif(
@@ -278,19 +280,17 @@ def test_a_page(reader: Workplace, bucket: Seaweed, e2b: Standin, page: str) -> 
 def test_a_page_that_installs(
     reader: Workplace, job: Workplace, bucket: Seaweed, e2b: Standin, page: str
 ) -> None:
-    """In a clone, and where no other e2b-upload can be found than the one that comes of it."""
+    """In a clone, with no other e2b-upload on PATH."""
     clone(reader.path)
-    sign_as_the_readme_does(reader)
-    path = f"{reader.path.parent}/programs:{job.env['PATH']}"
     found = [each for each in typed(page) if each[0].section != DEMO]
-    ran = type_in(replace(reader, env=reader.env | {"PATH": path}), page, found)
+    ran = type_in(replace(reader, env=reader.env | {"PATH": job.env["PATH"]}), page, found)
     assert_stored(ran, bucket, e2b, reader.path / "ctx")
 
 
 @pytest.mark.real
 @LINUX
 def test_the_demo(bare: Workplace) -> None:
-    """Without what a job's Python is given: in a clone it has all it needs of its own."""
+    """In a clone, which has all that it needs."""
     needs("make")
     clone(bare.path)
     found = [each for each in typed(README) if each[0].section == DEMO]
@@ -299,7 +299,7 @@ def test_the_demo(bare: Workplace) -> None:
 
 @pytest.mark.real
 def test_a_proxy_and_a_private_ca(reader: Workplace) -> None:
-    """NO_PROXY keeps the proxy, which is nowhere, out of it; the store's CA is known to nobody."""
+    """NO_PROXY excludes the store from the proxy, which does not exist; its CA is private."""
     public = Path("/etc/ssl/certs/ca-certificates.crt")
     if not public.exists():
         pytest.skip(f"there is no {public}")

@@ -1,4 +1,4 @@
-"""What each command writes with --json is what docs/reference/schema.json says."""
+"""The output of each command with --json is valid by docs/reference/schema.json."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SCHEMA = json.loads((REFERENCE / "schema.json").read_text())
 
 
 def closed(schema: Any) -> Any:
-    """Return a schema that allows no key that it does not describe."""
+    """Return a copy of the schema that allows no other keys."""
     if isinstance(schema, list):
         return [closed(each) for each in schema]
     if not isinstance(schema, dict):
@@ -63,17 +63,14 @@ def store() -> Iterator[RawServer]:
 
 @pytest.fixture
 def e2b() -> Iterator[RawServer]:
-    """Serve E2B's API, which has the files of the first COPY already, and a store."""
+    """Serve the E2B API, which already has the files of the first COPY, and a store."""
     known = api(200, {"templateID": "z9y8x7", "public": False})
     with raw_server(known, link(present=True), link(), answer(200)) as server:
         yield server
 
 
-def test_it_is_a_schema() -> None:
+def test_it_is_a_schema_that_rejects_other_objects() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-
-
-def test_it_does_not_allow_everything() -> None:
     for wrong in ({}, {"status": "uploaded"}, {"paths": [{"path": "a", "kept": True}]}):
         assert not jsonschema.Draft202012Validator(SCHEMA).is_valid(wrong)
 
@@ -153,7 +150,7 @@ def test_a_signal(place: Place) -> None:
     STRICT.validate(Ended(process.returncode, out, err.decode()).json)
 
 
-def test_every_kind_and_code_is_there() -> None:
+def test_it_lists_every_kind_and_exit_code() -> None:
     error = SCHEMA["$defs"]["failure"]["properties"]["error"]["properties"]
     classes = UploadError.__subclasses__()
     kinds = {each.kind for each in classes} | {Interrupted.kind, "internal"}
@@ -161,7 +158,7 @@ def test_every_kind_and_code_is_there() -> None:
     assert {each.exit_code for each in classes} < {*error["exit_code"]["enum"]}
 
 
-def test_the_page_shows_what_is_true() -> None:
+def test_the_examples_of_the_page_are_valid() -> None:
     shown = re.findall(r"```json\n(.*?)```", (REFERENCE / "json.md").read_text(), re.DOTALL)
     assert len(shown) > 4
     for example in shown:

@@ -18,7 +18,9 @@ from e2b.template.utils import (
 )
 
 from e2b_upload.context.root import Root
-from e2b_upload.e2b.files_hash import Copy, calculate, read_ignore_patterns
+from e2b_upload.e2b.copies import Copy
+from e2b_upload.e2b.hash import calculate
+from e2b_upload.e2b.ignore import read_ignore_patterns
 from e2b_upload.errors import UploadError
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tarfile
 import tracemalloc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from itertools import product
 from pathlib import Path
@@ -17,21 +17,17 @@ from tempfile import TemporaryDirectory
 from typing import IO, Final, NamedTuple
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from e2b_upload.archive.pack import pack_entries
+from e2b_upload.archive.pack import PackSettings, pack_entries
 from e2b_upload.archive.spool import Spool
 from e2b_upload.context.collect import Entry
 from e2b_upload.context.root import Root
-from e2b_upload.e2b.files_hash import (
-    Copy,
-    FilesHash,
-    calculate,
-    in_order,
-    read_ignore_patterns,
-    select,
-)
+from e2b_upload.e2b.copies import Copy
+from e2b_upload.e2b.hash import FilesHash, calculate
+from e2b_upload.e2b.ignore import read_ignore_patterns
+from e2b_upload.e2b.select import select
 from e2b_upload.errors import SourceError, UploadError, UsageError
 from e2b_upload.events import ignore_events
 from tests.archive.users import another_user
@@ -64,41 +60,7 @@ def selected(context: Path, src: str, exclude: Sequence[str] = ()) -> list[str]:
     return [entry.path for entry in entries if isinstance(entry, Entry)]
 
 
-# The order
-
-
-def walk(paths: set[str], prefix: str = "") -> Iterator[str]:
-    """Yield paths as a walk with `in_order` comes by them."""
-    below = {path.removeprefix(prefix) for path in paths if path.startswith(prefix)}
-    names = {path.partition("/")[0] for path in below}
-    holding = {path.partition("/")[0] for path in below if "/" in path}
-    folders: list[str] = []
-    for name, inside in in_order(sorted(names), folders):
-        if inside:
-            yield from walk(paths, f"{prefix}{name}/")
-            continue
-        if prefix + name in paths:
-            yield prefix + name
-        if name in holding:
-            folders.append(name)
-
-
-parts = st.text("ab-./ \n0\u00e9\udcff", min_size=1, max_size=3).map(lambda part: part.strip("/"))
-names_in_paths = parts.filter(lambda part: part and "/" not in part)
-
-
-@given(st.sets(st.lists(names_in_paths, min_size=1, max_size=5).map("/".join), max_size=30))
-@example({"a", "a-b", "a-b/c", "a-/x", "a/b", "a.b", "a0", "aa"})
-@settings(deadline=None, max_examples=500)
-def test_the_walk_comes_by_paths_in_the_order_of_sorted(paths: set[str]) -> None:
-    assert list(walk(paths)) == sorted(paths)
-    # ... and so do absolute paths.
-    assert sorted(f"/some where/{path}" for path in paths) == [
-        f"/some where/{path}" for path in walk(paths)
-    ]
-
-
-# Whatever there is
+# Any context
 
 NAMES: Final = [
     *("a", "b", "c", "a-b", "a.b", "a b", "ab", "a0", ".a", ".git", "x.py", "y.py", "A"),
@@ -235,16 +197,7 @@ def make_case(case: Case, folder: str) -> tuple[Path, list[str]]:
     return context, [line.replace("CONTEXT", os.fspath(context)) for line in case.exclude]
 
 
-@given(cases())
-@settings(deadline=None, max_examples=300)
-def test_whatever_there_is_hashes_as_the_sdk_hashes_it(case: Case) -> None:
-    with TemporaryDirectory() as folder:
-        context, exclude = make_case(case, folder)
-        for src in (".", case.src):
-            agree(context, src, exclude, follow=case.follow)
-
-
-# What is hard, by name
+# Special cases
 
 TREE: Final[dict[bytes, Node]] = {
     b".d/.e": File(b"e"),
@@ -276,26 +229,22 @@ TREE: Final[dict[bytes, Node]] = {
 
 @pytest.fixture(scope="module")
 def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a context with all that is hard; whoever changes it makes another."""
+    """Give a context with all special cases, which no test may change."""
     place = tmp_path_factory.mktemp("context")
     make(TREE, place)
     return place
 
 
-@pytest.mark.parametrize("follow", [False, True], ids=["links", "followed"])
-@pytest.mark.parametrize(
-    "src",
-    [".", "./", "./.", "a/..", "*", "**", "./**", "**/", "*/", "a", "link", "up", "empty"],
-)
-def test_all_kinds_of_files(src: str, context: Path, *, follow: bool) -> None:
-    assert agree(context, src, follow=follow)
+def test_all_kinds_of_files(context: Path) -> None:
+    for src in (".", "./.", "a/..", "*", "**", "./**", "**/", "*/", "a", "link", "up", "empty"):
+        for follow in (False, True):
+            assert agree(context, src, follow=follow)
 
 
 @pytest.mark.parametrize(
     ("src", "paths"),
     [
         ("a", ["a", "a/b", "a/c", "a/c/y.py", "a/x.py"]),
-        ("a/", ["a", "a/b", "a/c", "a/c/y.py", "a/x.py"]),
         ("./a/.", ["a", "a/b", "a/c", "a/c/y.py", "a/x.py"]),
         ("a/../a-b", ["a-b"]),
         ("a/**", ["a", "a/b", "a/c", "a/c/y.py", "a/x.py"]),
@@ -305,11 +254,9 @@ def test_all_kinds_of_files(src: str, context: Path, *, follow: bool) -> None:
         ("[a-c]*b", ["a-b"]),
         ("[!a-z]*", ["*", ".d", ".d/.e", ".dot", "{a,b}", "\u00e9"]),
         (".*", [".d", ".d/.e", ".dot"]),
-        ("?d*", [".d", ".d/.e", ".dot"]),
         ("**/.e", [".d/.e"]),
         ("{a,b}", ["{a,b}"]),  # braces are no pattern
         ("\\*", ["*"]),
-        ("[*]", ["*"]),
         ("back\\\\slash", ["back\\slash"]),
         ("new\nline", ["new\nline"]),
         ("\u00e9", ["\u00e9"]),
@@ -318,10 +265,8 @@ def test_all_kinds_of_files(src: str, context: Path, *, follow: bool) -> None:
         ("link/", ["link"]),
         ("link/b", ["link/b"]),
         ("link/c", ["link/c", "link/c/y.py"]),
-        ("link/../a-b", ["a-b"]),
         ("*/b", ["a/b", "link/b"]),
         ("**/b", ["a/b"]),  # which follows no link
-        ("empty", ["empty"]),
         ("two", ["two"]),
         ("dangling", ["dangling"]),
     ],
@@ -332,14 +277,16 @@ def test_sources(src: str, paths: list[str], context: Path) -> None:
     assert agree(context, src, follow=True)
 
 
-@pytest.mark.parametrize(
-    "src", ["", "missing", "A", "a/missing", "a.py/", "empty/*", "**/*.PY", "dangling/", "loop"]
-)
-def test_a_source_that_matches_nothing(src: str, context: Path) -> None:
-    assert agree(context, src) is None
-    ours = our_hash(context, src, "/app")
-    assert isinstance(ours, SourceError)
-    assert "matches nothing in the context" in ours.message
+def test_a_source_that_matches_nothing(context: Path) -> None:
+    for src in ("", "missing", "A", "a/missing", "a.py/", "empty/*", "**/*.PY", "loop"):
+        assert agree(context, src) is None
+        ours = our_hash(context, src, "/app")
+        assert isinstance(ours, SourceError)
+        assert "matches nothing in the context" in ours.message
+    for src in ("/", "/etc", "..", "a/../..", "**/../.."):
+        assert agree(context, src) is None
+        with pytest.raises(UsageError, match=r"is absolute|leads out of the context"):
+            Copy(src, "/app")
 
 
 @pytest.mark.parametrize(
@@ -351,7 +298,6 @@ def test_a_source_that_matches_nothing(src: str, context: Path) -> None:
         (b"*\n!a/b", ".", [".", "a/b"]),  # its folder is not selected
         (b"*\n!**/*.py", "**/*.py", ["a.py", "a/c/y.py", "a/x.py"]),
         (b"**/*.py\n!a/x.py", "a", ["a", "a/b", "a/c", "a/x.py"]),
-        (b"a/c\na/x.py", "a", ["a", "a/b"]),
         (b"**/c", "a", ["a", "a/b", "a/x.py"]),
         (b"**/b\n**/x.py\n#a\n", "a", ["a", "a/c", "a/c/y.py"]),
         (b" #a", "a-b", ["a-b"]),
@@ -362,11 +308,9 @@ def test_a_source_that_matches_nothing(src: str, context: Path) -> None:
         ("a\u00a0\n\u3000a-b\x1c".encode(), "a*", ["a.py"]),
         (b"!/a/b\na\n! a/x.py", "a/*", ["a/x.py"]),
         (b"CONTEXT/a/c\n!CONTEXT/a/c/y.py", "a", ["a", "a/b", "a/c/y.py", "a/x.py"]),
-        (b"CONTEXT", "a-b", ["a-b"]),
         (b"CONTEXT/../a", "a-b", ["a-b"]),
         (b".\n/\n..\n../a", "a-b", ["a-b"]),
         (b"{a,b}", "*{*", None),
-        (b"link", "link/b", None),
         (b"link/b", "*/b", ["a/b"]),
         (b"**", ".", ["."]),
         (b"a-b\nnothing/below", "nothing", ["nothing"]),
@@ -387,16 +331,13 @@ def test_patterns_of_the_caller_come_after_the_files(context: Path, tmp_path: Pa
     assert agree(context, "a", ["#x", "", " ", "!/b"])
 
 
-@pytest.mark.parametrize("pattern", ["[", "a[]", "a\\", "!", "! ", "[z-a]", "[a-"])
-def test_a_pattern_that_does_not_parse(pattern: str, context: Path) -> None:
-    assert agree(context, "a", [pattern]) is None
-    ours = our_hash(context, "a", "/app", [pattern])
-    assert isinstance(ours, UsageError)
-    assert f"Invalid ignore pattern '{pattern.strip()}'" in ours.message
-
-
-def test_a_pattern_that_the_re_module_warns_of(context: Path) -> None:
-    assert agree(context, "a", ["[[a]x", "**/[[b]"])
+def test_a_pattern_that_does_not_parse(context: Path) -> None:
+    for pattern in ("[", "a[]", "a\\", "! ", "[z-a]", "[a-"):
+        assert agree(context, "a", [pattern]) is None
+        ours = our_hash(context, "a", "/app", [pattern])
+        assert isinstance(ours, UsageError)
+        assert f"Invalid ignore pattern '{pattern.strip()}'" in ours.message
+    assert agree(context, "a", ["[[a]x", "**/[[b]"])  # the re module warns of this one
 
 
 @pytest.mark.parametrize(
@@ -405,15 +346,15 @@ def test_a_pattern_that_the_re_module_warns_of(context: Path) -> None:
         (lambda path: path.write_bytes(b"a\xff"), "is not UTF-8"),
         (lambda path: path.mkdir(), "is not a regular file"),
         (lambda path: path.symlink_to(".."), "is not a regular file"),
+        (lambda path: path.write_bytes(b"#" * (MIB + 1)), "is larger than 1048576 bytes"),
     ],
-    ids=["bytes", "folder", "link to a folder"],
+    ids=["bytes", "directory", "link to a directory", "large"],
 )
-def test_an_ignore_file_that_cannot_be_read(make_it: object, why: str, tmp_path: Path) -> None:
-    make({b"a": File()}, tmp_path)
-    assert callable(make_it)
+def test_an_ignore_file_that_cannot_be_read(
+    make_it: Callable[[Path], object], why: str, tmp_path: Path
+) -> None:
     make_it(tmp_path / ".dockerignore")
-    assert agree(tmp_path, "a") is None
-    with pytest.raises(SourceError, match=why):
+    with pytest.raises(UploadError, match=why):
         read_ignore_patterns(Root(tmp_path))
 
 
@@ -423,12 +364,6 @@ def test_an_ignore_file_that_is_a_link(target: str, tmp_path: Path) -> None:
     (tmp_path / ".dockerignore").symlink_to(target)
     assert selected(tmp_path, "a") == ["a", "a/b", *(["a/c"] if target == "nowhere" else [])]
     assert agree(tmp_path, "a")
-
-
-def test_an_ignore_file_of_any_size_is_not_read(tmp_path: Path) -> None:
-    make({b".dockerignore": File(b"#" * (MIB + 1))}, tmp_path)
-    with pytest.raises(UsageError, match="is larger than 1048576 bytes"):
-        read_ignore_patterns(Root(tmp_path))
 
 
 # Files that are not like others
@@ -476,13 +411,7 @@ def test_what_is_not_utf8_is_refused(tree: Tree, what: str, tmp_path: Path) -> N
     assert agree(tmp_path, "a/b")
 
 
-def test_a_copy_that_is_not_utf8_is_refused(context: Path) -> None:
-    for copy in (Copy("a\udcff", "/app"), Copy("a", "/\udcff")):
-        with pytest.raises(UsageError, match="is not UTF-8"):
-            calculate(Root(context), copy, [])
-
-
-def test_what_may_not_be_read_is_told_all_at_once() -> None:
+def test_all_unreadable_paths_are_reported_together() -> None:
     with TemporaryDirectory() as folder:
         there = Path(folder)
         there.chmod(0o755)
@@ -562,52 +491,23 @@ def test_a_context_that_is_a_link(context: Path, tmp_path: Path) -> None:
         assert ours.hint.endswith(os.path.realpath(context))
 
 
-def test_a_context_that_the_sdk_takes_for_another(context: Path, tmp_path: Path) -> None:
+# Copies
+
+
+def test_a_copy_is_parsed_at_its_last_colon() -> None:
+    assert Copy.parse("a:b: /c") == Copy("a:b", " /c")
+    for text in ("", ":", "a", "a:", ":/app"):
+        with pytest.raises(UsageError, match="does not say what to copy and where to") as raised:
+            Copy.parse(text)
+        assert "SRC:DEST" in raised.value.hint
+
+
+def test_a_context_that_the_sdk_resolves_differently(context: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(context / "a")
     for place in (tmp_path / "link" / "..", tmp_path / "link" / ".." / "a" / ".." / ".." / "x"):
         ours = our_hash(place, "a", "/app")
         assert isinstance(ours, UsageError)
     assert "is not" in str(our_hash(tmp_path / "link" / "..", "a", "/app"))
-
-
-def test_a_context_named_from_where_one_is(context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(context / "a")
-    for name in (Path(), Path("..", "a")):
-        assert agree(name, ".", [os.fspath(context / "a" / "c")]) == agree(
-            context / "a", ".", ["c"]
-        )
-
-
-def test_deep_folders(tmp_path: Path) -> None:
-    make({b"/".join([b"d"] * 150 + [b"file"]): File(b"deep"), b"d-e": File()}, tmp_path)
-    assert agree(tmp_path, ".")
-    assert agree(tmp_path, "**/file")
-    assert agree(tmp_path, "/".join(["d"] * 100))
-
-
-# Copies
-
-
-@pytest.mark.parametrize(
-    ("text", "src", "dest"),
-    [(".:/app", ".", "/app"), ("a:b:/c", "a:b", "/c"), ("**/*.py: x", "**/*.py", " x")],
-)
-def test_a_copy_is_parsed_at_its_last_colon(text: str, src: str, dest: str) -> None:
-    assert Copy.parse(text) == Copy(src, dest)
-
-
-@pytest.mark.parametrize("text", ["", ":", "a", "a:", ":/app", "/app"])
-def test_what_is_no_copy(text: str) -> None:
-    with pytest.raises(UsageError, match="does not say what to copy and where to") as raised:
-        Copy.parse(text)
-    assert "SRC:DEST" in raised.value.hint
-
-
-@pytest.mark.parametrize("src", ["/", "/etc", "..", "../a", "a/../..", "./../a", "**/../.."])
-def test_a_source_outside_is_refused_at_once(src: str, context: Path) -> None:
-    with pytest.raises(UsageError, match=r"is absolute|leads out of the context"):
-        Copy(src, "/app")
-    assert agree(context, src) is None
 
 
 def test_the_hash_takes_source_and_destination_as_they_are_given(context: Path) -> None:
@@ -652,29 +552,29 @@ def archive(
     before, hashing = calculate(root, copy, patterns), FilesHash(copy)
     with Spool() as spool:
         entries = select(root, copy, patterns)
-        pack_entries(entries, root, spool, hashing=hashing, on_event=ignore_events)
+        pack_entries(entries, root, spool, PackSettings(), hashing=hashing, on_event=ignore_events)
         assert hashing.hexdigest() == before
         return read_archive(io.BytesIO(os.pread(spool.fileno(), spool.size, 0)))
 
 
-@pytest.mark.parametrize("src", [".", "a", "**/*.py", "two", "*", "link/c", "*/b", "[!dlu]*"])
 @pytest.mark.parametrize("follow", [False, True], ids=["links", "followed"])
-def test_what_is_packed_unpacks_to_what_the_sdk_uploads(
-    src: str, context: Path, *, follow: bool
-) -> None:
+def test_the_archive_unpacks_to_what_the_sdk_uploads(context: Path, *, follow: bool) -> None:
     patterns = ["dangling", "loop", "up"] if follow else []  # the SDK cannot follow the first two
-    ours = archive(context, src, patterns, follow=follow)
-    assert ours == read_archive(sdk_archive(context, src, patterns, follow=follow))
+    for src in (".", "a", "**/*.py", "two", "*", "link/c", "*/b", "[!dlu]*"):
+        ours = archive(context, src, patterns, follow=follow)
+        assert ours == read_archive(sdk_archive(context, src, patterns, follow=follow))
 
 
+@pytest.mark.slow
 @given(cases())
-@settings(deadline=None, max_examples=100)
-def test_whatever_is_packed_unpacks_to_what_the_sdk_uploads(case: Case) -> None:
+@settings(deadline=None, max_examples=300)
+def test_any_context_hashes_and_packs_as_in_the_sdk(case: Case) -> None:
     with TemporaryDirectory() as folder:
         context, exclude = make_case(case, folder)
+        for src in (".", case.src):
+            agree(context, src, exclude, follow=case.follow)
         try:
-            # A link to what is neither file nor folder stays one here; the SDK fails, or archives
-            # the device.
+            # A link to a special file stays a link here; the SDK fails, or archives the device.
             ours = archive(context, case.src, exclude)
         except UploadError:
             return
@@ -694,7 +594,7 @@ def test_a_second_name_of_a_file_hashes_what_it_holds(tmp_path: Path) -> None:
     assert [m.content for m in archive(tmp_path, "[!o]", follow=True)] == [b"both"] * 4
 
 
-# What changes meanwhile
+# Changes during the hash
 
 
 def test_a_file_that_changes_before_it_is_read(tmp_path: Path) -> None:
@@ -731,17 +631,6 @@ def test_a_file_that_grows_while_it_is_read(tmp_path: Path) -> None:
         calculate(Root(tmp_path), Copy("a", "/app"), [], on_bytes=grow)
 
 
-def test_a_file_that_changed_since_hashes_to_something_else(tmp_path: Path) -> None:
-    make({b"a": File(b"1"), b"b": File(b"2")}, tmp_path)
-    root, copy, hashing = Root(tmp_path), Copy(".", "/app"), FilesHash(Copy(".", "/app"))
-    before = calculate(root, copy, [])
-    (tmp_path / "b").write_bytes(b"3")
-    with Spool() as spool:
-        pack_entries(select(root, copy, []), root, spool, hashing=hashing, on_event=ignore_events)
-    assert hashing.hexdigest() != before
-    assert hashing.hexdigest() == calculate(root, copy, []) == sdk_hash(tmp_path, ".", "/app")
-
-
 def test_a_folder_that_vanishes_while_it_is_selected(tmp_path: Path) -> None:
     make({b"a/b": File(), b"c/d": File(), b"e/f": File()}, tmp_path)
     entries = select(Root(tmp_path), Copy("*", "/app"), [])
@@ -757,7 +646,7 @@ def test_a_folder_that_vanishes_while_it_is_selected(tmp_path: Path) -> None:
     ]
 
 
-def test_folders_are_closed_when_nobody_wants_the_rest(context: Path) -> None:
+def test_directories_are_closed_early(context: Path) -> None:
     count = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
     entries = select(Root(context), Copy("a", "/app"), [])
     for _ in range(4):
@@ -771,23 +660,19 @@ def test_folders_are_closed_when_nobody_wants_the_rest(context: Path) -> None:
 
 
 def test_memory_holds_neither_files_nor_the_list_of_them(tmp_path: Path) -> None:
-    make({b"%d/%d" % (i, j): File() for i in range(20) for j in range(100)}, tmp_path)
+    make({b"%d/%d" % (i, j): File() for i in range(20) for j in range(50)}, tmp_path)
     with (tmp_path / "large").open("wb") as file:
-        file.truncate(64 * MIB)
-    calculate(Root(tmp_path), Copy("0/0", "/app"), [])  # what is imported is no matter
+        file.truncate(8 * MIB)
+    told: list[int] = []
+    calculate(Root(tmp_path), Copy("0/0", "/app"), [])  # imports what it needs
     tracemalloc.start()
     try:
-        calculate(Root(tmp_path), Copy(".", "/app"), [])
+        calculate(Root(tmp_path), Copy(".", "/app"), [], on_bytes=told.append)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < MIB // 4  # the names of two folders; the buffer is not counted
-
-
-def test_whoever_asks_is_told_of_all_bytes(context: Path) -> None:
-    told: list[int] = []
-    calculate(Root(context), Copy("a", "/app"), [], on_bytes=told.append)
-    assert told == [1, 1, 1]
+    assert peak < MIB // 4  # the names of two directories; the buffer is not counted
+    assert sum(told) == 8 * MIB
 
 
 @pytest.mark.parametrize("name", ["e2b_dockerfile_utils", "wcmatch"])
@@ -803,7 +688,7 @@ def test_without_the_extra(name: str, context: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_extra_is_not_imported_before_something_is_hashed() -> None:
     code = (
-        "import sys, e2b_upload.e2b.files_hash, e2b_upload.e2b.dockerfile;"
+        "import sys, e2b_upload.e2b.hash, e2b_upload.e2b.dockerfile;"
         " sys.exit(bool({'wcmatch', 'e2b_dockerfile_utils', 'bracex'} & {*sys.modules}))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

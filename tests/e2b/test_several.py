@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from e2b_upload.context.root import Root
-from e2b_upload.e2b.files_hash import Copy
+from e2b_upload.e2b.build import build_template
+from e2b_upload.e2b.copies import Copy
 from e2b_upload.e2b.merge import Merged
 from e2b_upload.errors import RefusedError, SourceError, SpoolError
-from e2b_upload.events import Finished, Progress, Retrying, Started
-from e2b_upload.template import build_template
+from e2b_upload.events import Finished, Progress, Started
 from e2b_upload.transfer.deadline import AbandonedError
 from tests.cli.cases import api, link_or_store
-from tests.support.rawserver import answer, raw_server, response
+from tests.support.rawserver import raw_server, response
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,15 +105,12 @@ def test_where_one_fails_the_others_are_given_up(tmp_path: Path) -> None:
         build(server, tmp_path, 3, stall_timeout=1000)
 
 
-def test_an_exception_of_the_callback_ends_all(tmp_path: Path) -> None:
-    class NoMoreError(Exception):
-        pass
-
+def test_an_error_in_the_callback_ends_all_uploads(tmp_path: Path) -> None:
     def on_event(event: Event) -> None:
         if isinstance(event, Started) and event.step == "put":
-            raise NoMoreError
+            raise ZeroDivisionError
 
-    with raw_server(KNOWN, link_or_store()) as server, pytest.raises(NoMoreError):
+    with raw_server(KNOWN, link_or_store()) as server, pytest.raises(ZeroDivisionError):
         build(server, tmp_path, 3, on_event=on_event)
 
 
@@ -140,14 +137,6 @@ def test_the_events_are_those_of_one_build(tmp_path: Path) -> None:
     assert totals == {"hash": None, **{step: finished[step].done for step in ("pack", "put")}}
 
 
-def test_each_attempt_to_ask_is_told_one_at_a_time(tmp_path: Path) -> None:
-    events: list[Event] = []
-    busy = answer(503, headers={"Retry-After": "0"})
-    with raw_server(KNOWN, busy, busy, busy, link_or_store()) as server:
-        build(server, tmp_path, 2, retries=4, on_event=events.append)
-    assert len([event for event in events if isinstance(event, Retrying)]) == 3
-
-
 def test_too_many_open_files_are_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_more(*_: object) -> int:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -158,20 +147,20 @@ def test_too_many_open_files_are_no_change(tmp_path: Path, monkeypatch: pytest.M
     assert caught.value.hint == "Allow more open files (ulimit -n)."
 
 
-def test_where_no_thread_starts_it_is_an_error_of_ours(
+def test_a_failure_to_start_a_thread_is_a_spool_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Pool(ThreadPoolExecutor):
         def submit(self, *_: Any, **__: Any) -> Any:
             raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("e2b_upload.template.ThreadPoolExecutor", Pool)
+    monkeypatch.setattr("e2b_upload.e2b.build.ThreadPoolExecutor", Pool)
     with raw_server(KNOWN, link_or_store()) as server, pytest.raises(SpoolError) as caught:
         build(server, tmp_path, 2)
     assert caught.value.message == "the system starts no more threads"
 
 
-# What each tells, as one.
+# Merged events
 
 
 def started(total: int) -> Event:
@@ -186,28 +175,28 @@ def finished(step_done: int) -> Event:
     return Finished(step="put", done=step_done, entries=0, seconds=1.0)
 
 
-@pytest.mark.parametrize("order", sorted({*permutations([0, 0, 0, 1, 1, 1, 2])}))
-def test_sums_are_right_in_any_order(order: tuple[int, ...]) -> None:
-    heard: list[Event] = []
-    merged = Merged(3, heard.append, threading.Event())
-    coming = {
-        0: iter([started(10), done(4), finished(10)]),
-        1: iter([started(100), done(50), finished(100)]),
-    }
-    for number in order:
-        if number in coming:
-            merged.tell(next(coming[number]), number)
-        else:
-            merged.skip(number, ["put"])
-    assert next(event.done for event in heard if isinstance(event, Started)) == 0
-    *_, last = heard
-    assert last == Finished(step="put", done=110, entries=0, seconds=2.0)
-    assert [event for event in heard if isinstance(event, Finished)] == [last]
-    totals = [event.total for event in heard if isinstance(event, Started)]
-    assert totals in ([10, 110], [100, 110])
+def test_sums_are_right_in_any_order() -> None:
+    for order in {*permutations([0, 0, 0, 1, 1, 1, 2])}:
+        heard: list[Event] = []
+        merged = Merged(3, heard.append, threading.Event())
+        coming = {
+            0: iter([started(10), done(4), finished(10)]),
+            1: iter([started(100), done(50), finished(100)]),
+        }
+        for number in order:
+            if number in coming:
+                merged.tell(next(coming[number]), number)
+            else:
+                merged.skip(number, ["put"])
+        assert next(event.done for event in heard if isinstance(event, Started)) == 0
+        *_, last = heard
+        assert last == Finished(step="put", done=110, entries=0, seconds=2.0)
+        assert [event for event in heard if isinstance(event, Finished)] == [last]
+        totals = [event.total for event in heard if isinstance(event, Started)]
+        assert totals in ([10, 110], [100, 110])
 
 
-def test_a_second_attempt_begins_anew() -> None:
+def test_a_second_attempt_starts_again() -> None:
     heard: list[Event] = []
     merged = Merged(2, heard.append, threading.Event())
     for number, event in [
@@ -219,7 +208,7 @@ def test_a_second_attempt_begins_anew() -> None:
     assert heard[-2:] == [again, done(6)]
 
 
-def test_nobody_is_told_of_what_is_not_wanted() -> None:
+def test_no_event_follows_a_cancellation() -> None:
     heard: list[Event] = []
     cancelled = threading.Event()
     merged = Merged(1, heard.append, cancelled)

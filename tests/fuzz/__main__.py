@@ -1,6 +1,6 @@
-"""Play the targets to atheris, each in a process of its own, or one file to one of them.
+"""Fuzz every target with atheris, each in a process of its own, or play one file to a target.
 
-Run as `python -m tests.fuzz` (`make fuzz`). What it finds it writes to `build/fuzz`.
+Run as `python -m tests.fuzz` (`make fuzz`). What it finds is in `build/fuzz`.
 """
 
 import argparse
@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Final
 
 FOUND: Final = Path("build", "fuzz")
-_ONE: Final = "--as-atheris"
+_CHILD: Final = "--child"
 
 
 def main() -> int:
-    if sys.argv[1:2] == [_ONE]:
-        return play(sys.argv[2], sys.argv[3:])
+    if sys.argv[1:2] == [_CHILD]:
+        return run_atheris(sys.argv[2], sys.argv[3:])
     from tests.fuzz.targets import TARGETS, stage
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("target", nargs="?", choices=TARGETS, help="only this one")
-    parser.add_argument("file", nargs="?", type=Path, help="play this to it, without atheris")
+    parser.add_argument("target", nargs="?", choices=TARGETS, help="only this target")
+    parser.add_argument("file", nargs="?", type=Path, help="play this file, without atheris")
     parser.add_argument("--seconds", type=int, default=60, help="for each target (60)")
     options = parser.parse_args()
     if options.file:
@@ -29,22 +29,20 @@ def main() -> int:
             TARGETS[options.target](options.file.read_bytes())
         return 0
     names = [options.target] if options.target else [*TARGETS]
-    failed = [name for name in names if not fuzzed(name, options.seconds)]
+    failed = [name for name in names if not fuzz(name, options.seconds)]
     for name in failed:
-        print(
-            f"{name}: FAILED. Repeat: .venv/bin/python -m tests.fuzz {name} {FOUND / name}-crash-…"
-        )
+        print(f"{name}: FAILED. Repeat: .venv/bin/python -m tests.fuzz {name} {FOUND / name}-…")
     return 1 if failed else 0
 
 
-def fuzzed(name: str, seconds: int) -> bool:
-    """Run one target in a process: at its end libFuzzer leaves it without cleaning up."""
+def fuzz(name: str, seconds: int) -> bool:
+    """Fuzz one target in a process, which libFuzzer ends without cleaning up."""
     from tests.fuzz.targets import CORPUS
 
     grown = FOUND / name
     grown.mkdir(parents=True, exist_ok=True)
     print(f"{name}: {seconds} s", end="", flush=True)
-    command = [sys.executable, "-m", "tests.fuzz", _ONE, name, str(grown), str(CORPUS / name)]
+    command = [sys.executable, "-m", "tests.fuzz", _CHILD, name, str(grown), str(CORPUS / name)]
     command += [f"-max_total_time={seconds}", f"-artifact_prefix={grown}-", "-max_len=2048"]
     command += ["-timeout=60", "-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=0"]
     ended = subprocess.run(
@@ -57,13 +55,12 @@ def fuzzed(name: str, seconds: int) -> bool:
     return not ended.returncode
 
 
-def play(name: str, arguments: list[str]) -> int:
-    """Be that process."""
+def run_atheris(name: str, arguments: list[str]) -> int:
     import atheris
 
     with atheris.instrument_imports(include=["e2b_upload"]):
         import e2b_upload.pipeline
-        import e2b_upload.transfer.put  # noqa: F401  (imported late by those who need it)
+        import e2b_upload.transfer.put  # noqa: F401  (otherwise imported later)
     from tests.fuzz.targets import TARGETS, stage
 
     with stage():

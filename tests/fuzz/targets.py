@@ -1,8 +1,7 @@
-"""What may come from outside, as bytes, and what has to hold whatever they are.
+"""Functions of any bytes that come from outside; each raises if something is wrong.
 
-Each target is a function of bytes that raises where something is wrong. Hypothesis calls them in
-the test suite (`test_fuzz.py`), atheris for as long as one likes (`make fuzz`), and every file of
-`corpus/` is played to them.
+Hypothesis calls them in the test suite (`test_fuzz.py`), with the files of `corpus/` as well, and
+atheris for as long as you like (`make fuzz`).
 """
 
 import base64
@@ -37,29 +36,22 @@ from e2b_upload.transfer.receipt import Algorithm
 from e2b_upload.transfer.retry import MOST_RETRY_AFTER, read_retry_after
 from e2b_upload.transfer.url import parse
 from tests.archive.reading import expected, listed
-from tests.support.crc import crc32c, crc64nvme
+from tests.support import trees
+from tests.support.crc import crc32c, crc64ecma, crc64nvme
+from tests.support.environment import without_settings
 from tests.support.rawserver import Connection, raw_server, response
-from tests.support.trees import (
-    HOSTILE_NAMES,
-    File,
-    Folder,
-    HardLink,
-    Node,
-    Symlink,
-    make,
-    snapshot,
-)
+from tests.support.trees import File, Folder, HardLink, Node, Symlink
 
 T = TypeVar("T")
 Target: TypeAlias = Callable[[bytes], None]
 
 BODY: Final = b"not quite an archive"
 CANARY: Final = secrets.token_hex(16)
-"""A secret that no chance writes."""
+"""A secret that random input never contains."""
 
 _NUMBER: Final = "X-Number-Of-The-Put"
 STALL_TIMEOUT, HELD_TIMEOUT, MAX_TIME = 1.0, 0.1, 5.0
-# Generous: nothing here is to take more than a second, but the machine may be busy.
+# Generous: nothing takes more than a second, but the machine may be busy.
 _PATIENCE: Final = 30.0
 _MOST_WORDS: Final = 16_384
 _MOST_MEMORY: Final = 64 << 20
@@ -68,10 +60,10 @@ _MOST_BYTES: Final = 1 << 20
 
 
 class Stage:
-    """What the targets of the transfer need: a file to put, and a server that says anything.
+    """A file to upload, and a server that can answer anything.
 
     Attributes:
-        url: the server's.
+        url: of the server.
         head: of the last request.
     """
 
@@ -84,9 +76,8 @@ class Stage:
         self._hold = False
 
     def play(self, connection: Connection) -> None:
-        """Answer a request, if it is one of the put that is under way."""
+        """Answer a request of the current upload; one of an earlier upload may arrive late."""
         head = connection.read_head()
-        # One that was given up may be read only now.
         if b"\r\n%s: %d\r\n" % (_NUMBER.encode(), self._number) not in head:
             return
         self.head = head
@@ -104,7 +95,7 @@ class Stage:
         headers: Mapping[str, str] | None = None,
         **options: Any,
     ) -> Receipt | UploadError:
-        """Put to a server that says this, and return what came of it: within bounds, either way."""
+        """Upload to a server that answers this, and return the result, which must be in time."""
         self._number += 1
         self._answers, self._hold, self.head = iter(answers), hold, b""
         headers = {**(headers or {}), _NUMBER: str(self._number)}
@@ -118,7 +109,7 @@ class Stage:
             assert time.monotonic() - start < _PATIENCE
 
     def put_and_hear(self, answer: bytes, *, hold: bool = False) -> Receipt | UploadError:
-        """Put to a server that answers so, once and for all redirects that it names."""
+        """Upload to a server that gives this answer, also after redirects."""
         return self.put(
             f"{self.url}/bucket/key?X-Amz-Signature={CANARY}",
             repeat(answer),
@@ -134,14 +125,13 @@ _stage: Stage
 
 @contextmanager
 def stage() -> Iterator[None]:
-    """Set the stage; nothing but its own server can be reached meanwhile."""
+    """Run the server while the block runs; nothing else can be reached."""
     global _stage  # noqa: PLW0603  (a target is a function of bytes alone)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fuzz-")))
         archive = folder / "archive.tar.gz"
         archive.write_bytes(BODY)
-        clean = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-        stack.enter_context(mock.patch.dict(os.environ, clean | {"HOME": str(folder)}, clear=True))
+        stack.enter_context(without_settings(HOME=str(folder)))
         _stage = Stage(archive)
         server = stack.enter_context(raw_server(_stage.play))
         _stage.url = server.url
@@ -157,7 +147,7 @@ def stage() -> Iterator[None]:
 
 
 def check(error: UploadError, *, words: str = "") -> None:
-    """Look at an error: short, on one line, with a hint, without what is secret."""
+    """Check an error: short, on one line, with a hint, without secrets."""
     assert error.hint
     assert words in error.message
     assert error.message.isprintable()
@@ -168,7 +158,7 @@ def check(error: UploadError, *, words: str = "") -> None:
 
 
 class Cursor:
-    """Reads decisions off bytes; where they end, all that is left is 0 and empty."""
+    """Reads decisions from bytes; after their end it returns zeros and empty strings."""
 
     def __init__(self, data: bytes) -> None:
         self.rest = data
@@ -181,18 +171,18 @@ class Cursor:
         return int.from_bytes(self.take(1))
 
     def some(self) -> bytes:
-        """Return as many bytes as the first of them says."""
+        """Return as many bytes as the first byte says."""
         return self.take(self.byte())
 
     def choice(self, values: Sequence[T]) -> T:
         return values[self.byte() % len(values)]
 
 
-# What a context holds
+# Contexts
 
 
 def ignore_file(data: bytes) -> None:
-    """An ignore file, then paths, with NULs between them."""
+    """Parse an ignore file, and match the paths that follow, with NULs between them."""
     text, *names = data[:4096].split(b"\0")
     start = time.monotonic()
     try:
@@ -208,7 +198,7 @@ def ignore_file(data: bytes) -> None:
             above = matched
             leaf = rules.decide_file(path, above)
             decided, matched = rules.decide(path, above)
-            # A file and a folder of that name are decided alike, in one pass or one by one.
+            # The decision is the same for a file and a directory, and pattern by pattern.
             assert leaf == decided, (text, path)
             last = max((i for i, p in enumerate(rules.patterns) if p.match_file(path)), default=-1)
             assert leaf == max(last, *above, -1), (text, path)
@@ -216,14 +206,14 @@ def ignore_file(data: bytes) -> None:
     assert time.monotonic() - start < _PATIENCE
 
 
-_NAMES: Final = (*HOSTILE_NAMES, *(b"abcdefgh"[i : i + 1] for i in range(8)))
+_NAMES: Final = (*trees.HOSTILE_NAMES, *(b"abcdefgh"[i : i + 1] for i in range(8)))
 _TARGETS: Final = (b"a", b".", b"..", b"../../..", b"/", b"/etc/passwd", b"t" * 101, b"no/where")
 _COMPRESSIONS: Final[tuple[Compression, ...]] = get_args(Compression)
 _SIZES: Final = (0, 1, 511, 512, 513, 70_000)
 
 
 def tree(data: bytes) -> None:
-    """A tree of files: what is packed is what tarfile reads, or there is a reason."""
+    """Pack a tree of files: tarfile reads the same tree, unless a file is not readable."""
     cursor = Cursor(data)
     compression = cursor.choice(_COMPRESSIONS)
     threads = cursor.choice((None, 1, 2))
@@ -232,9 +222,9 @@ def tree(data: bytes) -> None:
     locked = [path for path, node in nodes.items() if b"/" not in path and isinstance(node, File)]
     locked = locked[: cursor.byte() % 2]
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as elsewhere:
-        make(nodes, folder)
+        trees.make(nodes, folder)
         output = os.path.join(elsewhere, "out")
-        source = snapshot(folder)
+        source = trees.snapshot(folder)
         for name in fifos:
             os.mkfifo(os.path.join(os.fsencode(folder), name))
         for path in locked:
@@ -298,15 +288,15 @@ def _read_tree(cursor: Cursor) -> tuple[dict[bytes, Node], set[bytes]]:
     return nodes, fifos
 
 
-# What a caller says
+# What a caller passes
 
 
 def url(data: bytes) -> None:
-    """Two texts with a NUL between them: a URL, and what stands around the secret in it."""
+    """Parse a URL and upload to it; the text after a NUL surrounds the secret in it."""
     before, _, around = data[:4096].partition(b"\0")
     text = before.decode("utf-8", "surrogateescape")
     name, _, rest = around.decode("utf-8", "surrogateescape").partition("\0")
-    user = name.translate(dict.fromkeys(map(ord, "/?#")))  # else it is no user's, but a path's
+    user = name.translate(dict.fromkeys(map(ord, "/?#")))  # otherwise it would be part of the path
     for secret_in in (f"{text}?{name}={CANARY}{rest}", f"https://{user}:{CANARY}@{text}{rest}"):
         try:
             parsed = parse(secret_in)
@@ -317,7 +307,7 @@ def url(data: bytes) -> None:
             assert CANARY not in parsed.host
             assert parsed.shown.isprintable()
             assert CANARY not in parsed.redact(f"no way to {secret_in}")
-        outcome = _stage.put(secret_in, retries=0, max_time=MAX_TIME)  # nobody can be reached
+        outcome = _stage.put(secret_in, retries=0, max_time=MAX_TIME)  # nothing can be reached
         assert isinstance(outcome, UploadError)
 
 
@@ -363,11 +353,11 @@ def headers(data: bytes) -> None:
     assert [told for name, told in sent if name == b"content-length"] == [b"%d" % len(BODY)]
 
 
-# What a server says
+# What a server answers
 
 
 def answer(data: bytes) -> None:
-    """Any bytes: the answer to a PUT. Where the first one is 0xff the connection stays open."""
+    """Upload to a server that sends these bytes; after a first 0xff it does not close."""
     hold = data[:1] == bytes([_HOLD])
     said = data[hold:_MOST_BYTES]
     before = _peak()
@@ -376,7 +366,7 @@ def answer(data: bytes) -> None:
     if isinstance(outcome, Receipt):
         assert outcome.http_status in {200, 201, 204}
         assert b"HTTP/" in said
-        assert b"\n\r\n" in said or b"\n\n" in said, said  # half a head is no receipt
+        assert b"\n\r\n" in said or b"\n\n" in said, said  # half a head is not a success
         _check_receipt(outcome, said)
     else:
         assert isinstance(outcome, (RefusedError, UnavailableError)), (said, outcome)
@@ -409,7 +399,7 @@ _FORMS: Final = (
     "".join(f"%{ord(char):02x}" for char in CANARY),
     "".join(f"%25{ord(char):02X}" for char in CANARY),
 )
-"""The secret, escaped as a server might repeat it."""
+"""The secret, in the forms in which a server might repeat it."""
 
 _VALUES: Final = (
     *(b"0", b"-1", b"1e9", b"99999999999999999999", b"chunked", b"gzip", b"deflate", b"br"),
@@ -425,7 +415,7 @@ _CODES: Final = (b"AccessDenied", b"SlowDown", b"BadDigest", b"RequestTimeout", 
 
 @functools.cache
 def _bomb() -> bytes:
-    """Return what unpacks to twice as much as may be taken; it never is in memory here."""
+    """Return gzip data that unpacks to twice the memory allowed."""
     packer = zlib.compressobj(1, wbits=31)
     pieces = [packer.compress(bytes(1 << 20)) for _ in range(2 * _MOST_MEMORY >> 20)]
     return b"".join([*pieces, packer.flush()])
@@ -466,7 +456,7 @@ def _body(cursor: Cursor) -> bytes:
 
 
 def answer_head(data: bytes) -> None:
-    """An answer with structure, damaged: its status line, its headers, its body."""
+    """Upload to a server with a damaged answer: status line, headers, body."""
     cursor = Cursor(data[:_MOST_BYTES])
     status = cursor.choice(_STATUSES)
     line = cursor.choice(
@@ -478,13 +468,13 @@ def answer_head(data: bytes) -> None:
         name = cursor.choice((*_HEADERS, cursor.rest[:40]))
         value = cursor.choice((*_VALUES, cursor.rest[:200]))
         lines.append(name + cursor.choice((b": ", b":", b"", b" : ")) + value)
-    if cursor.byte() == 7:  # more than is read of any answer
+    if cursor.byte() == 7:  # more headers than are read
         lines += [b"x-%d: y" % number for number in range(300)]
     answer(end.join([*lines, b"", b""]) + _body(cursor))
 
 
 def retry_after(data: bytes) -> None:
-    """A time to wait and a date: another attempt comes in time, or there is none."""
+    """Parse Retry-After and Date: the retry comes in time, or not at all."""
     wait, _, date = data[:4096].replace(b"\r", b"").replace(b"\n", b"").partition(b"\0")
     lines = [b"HTTP/1.1 503 Slow Down", b"Retry-After: " + wait, b"Date: " + date]
     said = b"\r\n".join([*lines, b"Content-Length: 0", b"", b""])
@@ -514,31 +504,24 @@ _DIGESTS: Final = {
     "sha256": hashlib.sha256(BODY).digest(),
     "sha1": hashlib.sha1(BODY, usedforsecurity=False).digest(),
     "crc64nvme": crc64nvme(BODY),
+    "crc64ecma": crc64ecma(BODY),
     "crc32c": crc32c(BODY),
     "crc32": zlib.crc32(BODY).to_bytes(4),
 }
 
 
 def receipt(data: bytes) -> None:
-    """What a store tells of the stored bytes: only what is true is a proof."""
+    """Verify with the headers of an answer: only a true digest counts."""
     cursor = Cursor(data[:4096])
     true = [*_DIGESTS.values()]
     lines = [b"HTTP/1.1 200 OK", b"Content-Length: 0"]
     for _ in range(1 + cursor.byte() % 4):
         name = cursor.choice(_RECEIPT_HEADERS)
         digest = cursor.choice((*true, cursor.some()))
-        value = cursor.choice(
-            (
-                b'"' + digest.hex().encode() + b'"',
-                digest.hex().encode(),
-                base64.b64encode(digest),
-                b"md5=" + base64.b64encode(digest),
-                b"crc32c=AAAAAA==, md5=" + base64.b64encode(digest),
-                b"md5=AAAA, crc32c=" + base64.b64encode(digest),
-                b"aws:kms",
-                digest.translate(None, b"\r\n"),
-            )
-        )
+        in_hex, in_base64 = digest.hex().encode(), base64.b64encode(digest)
+        forms = [b'"%b"' % in_hex, in_hex, in_base64, b"md5=" + in_base64]
+        forms += (b"crc32c=AAAAAA==, md5=" + in_base64, b"md5=AAAA, crc32c=" + in_base64)
+        value = cursor.choice((*forms, b"aws:kms", digest.translate(None, b"\r\n")))
         lines.append(name.encode() + b": " + value)
     said = b"\r\n".join([*lines, b"", b""])
     outcome = _stage.put_and_hear(said)
@@ -549,9 +532,9 @@ def receipt(data: bytes) -> None:
 
 
 def _check_receipt(outcome: Receipt, said: bytes) -> None:
-    """What is called proven is told by the answer."""
+    """Check that the answer contains the digest that verified the upload."""
     assert outcome.attempts == 1
-    if outcome.verified is None:
+    if outcome.verified in {None, "content-md5"}:  # the store accepted the header
         return
     digest = _DIGESTS[outcome.verified]
     in_base64 = base64.b64encode(digest)
@@ -560,22 +543,13 @@ def _check_receipt(outcome: Receipt, said: bytes) -> None:
 
 TARGETS: Final[dict[str, Target]] = {
     target.__name__: target
-    for target in (
-        ignore_file,
-        tree,
-        url,
-        headers,
-        answer,
-        answer_head,
-        retry_after,
-        receipt,
-    )
+    for target in (ignore_file, tree, url, headers, answer, answer_head, retry_after, receipt)
 }
 CORPUS: Final = Path(__file__).parent / "corpus"
 
 
 def corpus(name: str) -> list[Path]:
-    """Return the files that are played to a target."""
+    """Return the corpus of a target."""
     with suppress(FileNotFoundError):
         return sorted((CORPUS / name).iterdir())
     return []

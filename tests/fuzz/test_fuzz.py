@@ -1,4 +1,4 @@
-"""The targets, with what Hypothesis thinks up and with the corpus."""
+"""The targets, with input from Hypothesis and from the corpus."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +47,7 @@ _DAMAGED = st.builds(
 _NUMBERS = st.integers(-(10**30), 10**30) | st.floats() | st.sampled_from(["", "0", "\u0663", "x"])
 _DATES = st.datetimes().map("{:%a, %d %b %Y %H:%M:%S} GMT".format)
 
-# Beside any bytes: those that come further.
+# Input that gets further than random bytes.
 STRATEGIES = {
     "ignore_file": st.builds(bytes.__add__, _PATTERNS, _PATHS),
     "url": _URLS,
@@ -66,7 +66,7 @@ def _stage() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_whatever_comes(name: str) -> None:
+def test_random_input(name: str) -> None:
     strategy = STRATEGIES.get(name, st.binary(max_size=400)) | st.binary(max_size=200)
 
     @settings(
@@ -84,16 +84,16 @@ def test_whatever_comes(name: str) -> None:
 @pytest.mark.parametrize(
     "path", [pytest.param((n, p), id=f"{n}/{p.name}") for n in TARGETS for p in corpus(n)]
 )
-def test_what_came_once(path: tuple[str, Path]) -> None:
+def test_corpus(path: tuple[str, Path]) -> None:
     name, file = path
     TARGETS[name](file.read_bytes())
 
 
-def test_the_corpus_is_of_targets_that_are_there() -> None:
+def test_the_corpus_has_every_target() -> None:
     assert {folder.name for folder in CORPUS.iterdir()} == TARGETS.keys()
 
 
-def test_the_stage_hears_what_is_sent() -> None:
+def test_the_stage_uses_the_whole_answer() -> None:
     whole = b"HTTP/1.1 200 OK\r\n\r\n"
     assert isinstance(targets._stage.put_and_hear(whole), Receipt)
     assert targets._stage.head.startswith(b"PUT /bucket/key?")

@@ -1,7 +1,7 @@
-"""What is released, as users get and install it.
+"""The release, built and installed in the ways that users install it.
 
-``make dist`` runs this file. Its name keeps it out of the test suite: it asks the package index
-that pip and uv are configured with. All is installed into temporary folders.
+``make dist`` runs this file. It is not part of the test suite because it needs the package index
+that pip and uv are configured with. Everything is installed into temporary directories.
 """
 
 import json
@@ -30,13 +30,13 @@ WHEEL: Final = f"e2b_upload-{VERSION}-py3-none-any.whl"
 SDIST: Final = f"e2b_upload-{VERSION}.tar.gz"
 A_DAY: Final = 24 * 3600
 
-pytestmark = pytest.mark.timeout(300)  # the index may be slow
+pytestmark = pytest.mark.timeout(300)  # the index can be slow
 
 
 def run(
     *command: str | Path, env: Mapping[str, str] | None = None, cwd: Path = ROOT, code: int = 0
 ) -> str:
-    """Run a program to its end, and return what it says."""
+    """Run a program and return its output."""
     ended = subprocess.run(
         command, cwd=cwd, env=os.environ | (env or {}), capture_output=True, text=True, check=False
     )
@@ -46,7 +46,7 @@ def run(
 
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a copy of what is here, without what was made from it."""
+    """Return a copy of the repository without generated files."""
     return copied(tmp_path_factory.mktemp("source"))
 
 
@@ -60,7 +60,7 @@ def copied(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def built(source: Path) -> Path:
-    """Give the folder that the release is built into: the sdist, and from it the wheel."""
+    """Build the sdist, and from it the wheel, and return their directory."""
     run(BIN / "python", "-m", "build", "--installer", "uv", source, env={"SOURCE_DATE_EPOCH": "1"})
     return source / "dist"
 
@@ -76,14 +76,14 @@ def test_the_same_source_gives_the_same_bytes(built: Path, tmp_path: Path) -> No
         assert (built / name).read_bytes() == (again / "dist" / name).read_bytes()
 
 
-def test_what_the_sdist_holds(source: Path, built: Path) -> None:
+def test_the_sdist_has_every_file(source: Path, built: Path) -> None:
     with tarfile.open(built / SDIST) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     files = (path.relative_to(source) for path in source.rglob("*") if path.is_file())
     assert names - {"PKG-INFO"} == {str(path) for path in files if path.parts[0] != "dist"}
 
 
-def test_what_the_wheel_holds(source: Path, built: Path) -> None:
+def test_the_wheel_has_the_package_and_its_data(source: Path, built: Path) -> None:
     project = tomllib.loads((source / "pyproject.toml").read_text())
     data = project["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]
     about = ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")
@@ -97,7 +97,7 @@ def test_what_the_wheel_holds(source: Path, built: Path) -> None:
         assert "e2b_upload/py.typed" in archive.namelist()
 
 
-def test_what_the_index_is_told(built: Path) -> None:
+def test_the_metadata(built: Path) -> None:
     run(BIN / "twine", "check", "--strict", *built.iterdir())
     with zipfile.ZipFile(built / WHEEL) as archive:
         told = message_from_bytes(archive.read(f"e2b_upload-{VERSION}.dist-info/METADATA"))
@@ -109,7 +109,7 @@ def test_what_the_index_is_told(built: Path) -> None:
 
 @dataclass(frozen=True)
 class Program:
-    """An installed command, and the folder that it is installed in."""
+    """An installed command and its installation prefix, if it has one."""
 
     path: Path
     prefix: Path | None = None
@@ -120,14 +120,6 @@ class Program:
 
 
 Install: TypeAlias = Callable[[Path, Path], Program]
-
-
-def by_pip(package: Path, folder: Path) -> Program:
-    run(
-        BIN / "python", "-m", "venv", "--without-pip", folder
-    )  # which takes as long as all the rest
-    run(BIN / "python", "-m", "pip", "--python", folder, "install", "--quiet", package)
-    return Program(folder / "bin/e2b-upload", folder)
 
 
 def by_pipx(package: Path, folder: Path) -> Program:
@@ -154,17 +146,17 @@ def with_the_lowest_versions(package: Path, folder: Path) -> Program:
 
 
 def by_the_dockerfile(package: Path, folder: Path) -> Program:
-    """Run the commands of the Dockerfile's first stage: in a folder, and with pip's cache."""
+    """Run the commands of the Dockerfile's first stage in a directory, with pip's cache."""
     source = package.parents[1]
     path = {"PATH": f"{BIN}:{os.defpath}"}
-    for command in (each.text for each in instructions() if (each.stage, each.word) == (0, "RUN")):
+    for command in instructions("RUN", 0):
         here = re.sub("/(?=wheels|opt)", f"{folder}/", command.replace("--no-cache-dir", ""))
         run("sh", "-c", here, cwd=source, env=path)
     return Program(folder / "opt/e2b-upload/bin/e2b-upload", folder / "opt/e2b-upload")
 
 
 def as_one_file(package: Path, folder: Path) -> Program:
-    """Take what ``make zipapp`` made."""
+    """Return the zipapp that ``make dist`` has built."""
     del package, folder
     return Program(ROOT / "build/e2b-upload.pyz")
 
@@ -172,8 +164,6 @@ def as_one_file(package: Path, folder: Path) -> Program:
 @pytest.mark.parametrize(
     ("install", "package"),
     [
-        pytest.param(by_pip, WHEEL, id="pip, wheel"),
-        pytest.param(by_pip, SDIST, id="pip, sdist"),
         pytest.param(by_pipx, WHEEL, id="pipx"),
         pytest.param(by_uv, WHEEL, id="uv"),
         pytest.param(with_the_lowest_versions, WHEEL, id="lowest versions"),
@@ -190,15 +180,15 @@ def test_installed(install: Install, package: str, built: Path, tmp_path: Path) 
             "-m", "e2b_upload", "--version", cwd=tmp_path
         )
         assert (program.prefix / "share/man/man1/e2b-upload.1").is_file()
-    builds_all_right(program, tmp_path)
+    check_builds(program, tmp_path)
 
 
-def builds_all_right(program: Program, folder: Path) -> None:
-    """See to it that what the program needs works together, also in early versions."""
+def check_builds(program: Program, folder: Path) -> None:
+    """Check that the program works with the installed versions of its dependencies."""
     (folder / "ctx").mkdir()
     (folder / "ctx/kept").write_bytes(os.urandom(1 << 20) + bytes(1 << 20))
     (folder / "ctx/left.log").touch()
-    # To be sent as it was signed.
+    # The path must be sent as it was signed.
     key = "//bucket//key?X-Amz-Signature=secret"
     build = ("build", "ctx", "-x", "**/*.log", "--json")
     for level in ("fast", "default", "small", "none"):
@@ -213,7 +203,7 @@ def builds_all_right(program: Program, folder: Path) -> None:
     assert told["error"]["code"] == "AccessDenied"
 
 
-def test_the_one_file_keeps_what_it_needs_in_one_folder(tmp_path: Path) -> None:
+def test_the_zipapp_unpacks_into_one_directory(tmp_path: Path) -> None:
     program = as_one_file(tmp_path, tmp_path)
     program("--version", cwd=tmp_path)
     assert [path.relative_to(tmp_path) for path in tmp_path.glob(".*/*")] == [

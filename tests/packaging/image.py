@@ -1,29 +1,14 @@
-"""What the Dockerfile says."""
+"""Reads the Dockerfile."""
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 
 
-@dataclass(frozen=True)
-class Instruction:
-    """One instruction of a stage, its continued lines joined."""
-
-    stage: int
-    word: str
-    text: str
-
-
-def instructions() -> list[Instruction]:
-    lines = (ROOT / "Dockerfile").read_text().splitlines()
-    text = "\n".join(line for line in lines if not line.startswith("#"))
-    stage, read = -1, []
-    for line in re.sub(r"\\\n\s*", "", text).splitlines():
-        word, _, rest = line.partition(" ")
-        stage += word == "FROM"
-        if word:
-            read.append(Instruction(stage, word, rest))
-    return read
+def instructions(word: str, stage: int) -> list[str]:
+    """Return the arguments of each instruction of a kind, such as RUN, in a stage."""
+    text = re.sub(r"(?m)^#.*\n|\\\n\s*", "", (ROOT / "Dockerfile").read_text())
+    of_stage = re.split(r"(?m)^FROM ", text)[1 + stage]
+    return re.findall(rf"(?m)^{word} (.*)", of_stage)

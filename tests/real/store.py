@@ -1,8 +1,7 @@
-"""Keep a real S3 server running to try things on.
+"""Run a real S3 server to try things on, until ^C.
 
-Run it as ``python -m tests.real.store`` (`make store`). It writes a presigned URL to put to, and
-another to get the same object, into files of ``build/store``, and runs until ^C. What it stored and
-those files go with it.
+Run as `python -m tests.real.store` (`make store`). It writes a presigned URL for an upload and one
+for a download of the same object to files in `build/store`, and removes everything at the end.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from pathlib import Path
 from tests.support.seaweed import seaweed
 
 KEY = "ctx.tar.gz"
-EXPIRES = 12 * 3600  # seconds; a tutorial may be left alone for a while
+EXPIRES = 12 * 3600  # seconds; a tutorial may be interrupted for a while
 
 say = partial(print, flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.real.store", description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("build/store"), help="of the URLs")
+    parser.add_argument("--folder", type=Path, default=Path("build/store"), help="for the URLs")
     folder: Path = parser.parse_args().folder
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -34,7 +33,7 @@ def main() -> None:
         urls[0].write_text(server.presign_put(KEY, EXPIRES) + "\n")
         urls[1].write_text(server.presign_get(KEY, EXPIRES) + "\n")
         say(f"SeaweedFS is ready at {server.endpoint}, until ^C.")
-        say(f"A URL to put to stands in {urls[0]}, one to get from in {urls[1]}.")
+        say(f"Upload URL: {urls[0]}, download URL: {urls[1]}")
         ended.wait()
         for url in urls:
             url.unlink(missing_ok=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import os
-import tarfile
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,35 +12,20 @@ from e2b_upload import (
     Copy,
     RefusedError,
     SourceError,
-    UnavailableError,
     UsageError,
     build_template,
     collect_copies,
     explain_copies,
-    files_hash,
 )
 from e2b_upload.events import Finished, Started
-from tests.support.e2b import (
-    error,
-    sdk_build,
-    standin,
-    text,
-    with_members,
-    without_members,
-)
+from tests.support.e2b import sdk_build, standin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from e2b_upload import (
-        UploadError,
-    )
     from e2b_upload.events import Event
-    from tests.support.e2b import (
-        Behaviour,
-        Standin,
-    )
+    from tests.support.e2b import Standin
     from tests.support.seaweed import Seaweed
 
 pytestmark = pytest.mark.real
@@ -88,19 +71,6 @@ def statuses(receipt: Any) -> list[str]:
     return [each.status for each in receipt.copies]
 
 
-def unpacked(archive: bytes) -> dict[str, tuple[object, ...]]:
-    """Return what an archive unpacks to: names, types, modes, where links lead, contents."""
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        found: dict[str, tuple[object, ...]] = {}
-        for member in tar:
-            file = tar.extractfile(member) if member.isreg() else None
-            found[member.name] = (
-                *(member.type, member.mode, member.linkname, member.mtime // 1),
-                file and file.read(),
-            )
-    return found
-
-
 @pytest.mark.parametrize("use_async", [False, True], ids=["sync", "async"])
 @pytest.mark.parametrize("follow", [False, True], ids=["links", "followed"])
 def test_after_ours_the_sdk_uploads_nothing(
@@ -118,31 +88,6 @@ def test_after_ours_the_sdk_uploads_nothing(
     assert list(theirs.hashes) == [each.files_hash for each in ours.copies]
     keys = [put.key for put in api.puts]
     assert sorted(keys) == sorted(theirs.keys[each] for each in theirs.hashes)
-
-
-@pytest.mark.parametrize("follow", [False, True], ids=["links", "followed"])
-@pytest.mark.parametrize("copy", [*COPIES, (".", "/app")], ids=str)
-def test_both_archives_unpack_alike(
-    api: Standin, context: Path, copy: tuple[str, str], *, follow: bool
-) -> None:
-    ids = [api.add("ours"), api.add("theirs")]
-    if follow:
-        (context / "src/out").unlink()  # the SDK cannot pack a link that dangles
-    build(api, context, Copy(*copy), name="ours", follow_symlinks=follow)
-    theirs = sdk_build(api, context, [copy], name="theirs", resolve_symlinks=follow)
-    ours, sdks = (unpacked(api.archive(each, theirs.hashes[0])) for each in ids)
-    assert ours == sdks
-
-
-def test_a_dockerfile_is_resolved_as_the_sdk_does(api: Standin, context: Path) -> None:
-    from e2b_upload.e2b.dockerfile import copies
-
-    text = "FROM scratch\nWORKDIR /srv\nCOPY --chown=1:1 src notes.txt ./\nADD *.txt /x/\n"
-    api.add("app")
-    ours = build(api, context, *copies(text))
-    theirs = sdk_build(api, context, name="app", dockerfile=text)
-    assert [each.files_hash for each in ours.copies] == list(theirs.hashes)
-    assert theirs.puts == ()
 
 
 def test_what_is_present_is_not_packed(api: Standin, context: Path) -> None:
@@ -229,38 +174,6 @@ def test_what_the_link_wants_is_sent(api: Standin, context: Path) -> None:
     assert "transfer-encoding" not in put.headers
 
 
-@pytest.mark.parametrize(
-    ("call", "behaviour", "kind", "words"),
-    [
-        ("alias", error(401), RefusedError, "refuses the API key"),
-        ("alias", error(403), RefusedError, "another team's"),
-        ("alias", error(500), UnavailableError, "cannot answer now"),
-        ("alias", error(429), UnavailableError, "cannot answer now"),
-        ("alias", text(b"not JSON"), RefusedError, "does not answer as E2B's API does"),
-        ("link", error(404), RefusedError, "not this team's"),
-        ("link", error(503), UnavailableError, "cannot answer now"),
-        ("link", without_members("url"), RefusedError, "no URL"),
-        ("link", with_members(url="ftp://h/k"), RefusedError, "no URL"),
-        ("link", text(b'{"present": 1'), RefusedError, "does not answer as E2B's API does"),
-    ],
-)
-def test_what_the_api_may_answer(  # noqa: PLR0917  (a table)
-    api: Standin,
-    context: Path,
-    call: str,
-    behaviour: Behaviour,
-    kind: type[UploadError],
-    words: str,
-) -> None:
-    api.add("app")
-    api.script(call, behaviour)
-    with pytest.raises(kind, match=words) as raised:
-        build(api, context)
-    assert api.key not in raised.value.message + raised.value.hint
-    assert raised.value.hint
-    assert api.puts == []
-
-
 def test_what_cannot_be_asked_for(api: Standin, context: Path) -> None:
     api.add("app")
     for options in ({"api_key": ""}, {"compression": "none"}, {"api_url": "h/k"}):
@@ -274,13 +187,6 @@ def test_what_cannot_be_asked_for(api: Standin, context: Path) -> None:
     with pytest.raises(SourceError, match="looks like"):
         build(api, context, OURS[0], secrets="deny")
     assert api.puts == []
-
-
-def test_the_hash_alone(api: Standin, context: Path) -> None:
-    api.add("app")
-    theirs = sdk_build(api, context, COPIES, name="app", ignore=["**/deep"])
-    ours = [files_hash(context, copy, exclude=["**/deep"]) for copy in OURS]
-    assert ours == list(theirs.hashes)
 
 
 def test_what_the_copies_take_is_listed_once(context: Path) -> None:

@@ -1,8 +1,7 @@
-"""CI systems, as far as the recipes need them: who runs which step, in which shell, with what set.
+"""Fakes of CI systems: which steps run, in which shell, with which environment.
 
-Each takes a pipeline's file and a workplace that is its checkout, and runs the steps in order: all,
-or those after installing. What a file asks for and is not known here fails the test, and so does
-what shellcheck has to say.
+Each takes the file of a pipeline and its checkout, and runs the steps in order: all, or those after
+the installation. It fails if it does not know something in the file, or if shellcheck complains.
 """
 
 from __future__ import annotations
@@ -12,14 +11,12 @@ import subprocess
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-import tree_sitter
-import tree_sitter_groovy
 from ruamel.yaml import YAML
 
 from tests.recipes.workplace import PROGRAMS, REPOSITORY, Ran
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from tests.recipes.workplace import Workplace
@@ -27,10 +24,10 @@ if TYPE_CHECKING:
     CiSystem: TypeAlias = Callable[..., Ran]
 
 SECRETS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-"""What a CI system keeps for a job; the pipelines ask for them in their ways."""
+"""What a CI system keeps secret for a job."""
 
 OURS: Final = "OWNER/e2b-upload@main"
-"""What stands for this repository's action in a recipe."""
+"""The name of this repository's action in a recipe."""
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -45,7 +42,7 @@ def check(script: str, shell: str) -> None:
 
 
 def run_in_order(place: Workplace, shell: list[str], scripts: list[str]) -> Ran:
-    """Run scripts up to the first that fails."""
+    """Run scripts until one fails."""
     log = ""
     for script in scripts:
         check(script, shell[0])
@@ -57,7 +54,7 @@ def run_in_order(place: Workplace, shell: list[str], scripts: list[str]) -> Ran:
 
 
 def configured(place: Workplace, variables: Mapping[str, object]) -> Workplace:
-    """Set a job's variables; which region and which server is the test's business."""
+    """Set the variables of a job, except for the region, which the test sets."""
     given = {name: str(value) for name, value in variables.items()}
     assert given.pop("AWS_DEFAULT_REGION", "") in {"", "eu-central-1"}
     return replace(place, env=place.env | given)
@@ -80,7 +77,7 @@ def circleci(path: Path, place: Workplace, *, installed: bool = False) -> Ran:
     assert checkout == "checkout"
     assert store == {"store_artifacts": {"path": "result.json"}}
     scripts = [step["run"]["command"] for step in steps]
-    assert not any("<<" in script for script in scripts)  # means a parameter there
+    assert not any("<<" in script for script in scripts)  # would be a parameter
     shell = ["bash", "-eo", "pipefail", "-c"]
     place = configured(place, job["environment"])
     return run_in_order(place, shell, scripts[-1:] if installed else scripts)
@@ -91,100 +88,22 @@ def buildkite(path: Path, place: Workplace, *, installed: bool = False) -> Ran:
     (step,) = load(path)["steps"]
     assert step["artifact_paths"] == "result.json"
     script = "\n".join(step["commands"][-1:] if installed else step["commands"])
-    assert "$" not in script  # the agent would replace it as it reads the file
+    assert "$" not in script  # the agent would replace it
     return run_in_order(configured(place, step["env"]), ["bash", "-e", "-c"], [script])
 
 
 def jenkins(path: Path, place: Workplace, *, installed: bool = False) -> Ran:
     """https://www.jenkins.io/doc/book/pipeline/syntax/: each `sh` is a script that is traced."""
-    pipeline = Jenkinsfile.read(path)
-    assert set(pipeline.secrets.values()) == {"aws-access-key-id", "aws-secret-access-key"}
-    assert sorted(pipeline.secrets) == sorted(SECRETS)
-    scripts = pipeline.scripts[-1:] if installed else pipeline.scripts
-    return run_in_order(configured(place, pipeline.variables), ["sh", "-xec"], scripts)
-
-
-@dataclass(frozen=True)
-class Jenkinsfile:
-    """What a declarative pipeline holds.
-
-    Attributes:
-        sections: the names of what stands directly in `pipeline`.
-        secrets: variables, and the credentials that they are set to.
-        variables: others.
-        scripts: of each `sh`, in order.
-    """
-
-    sections: list[str]
-    secrets: dict[str, str]
-    variables: dict[str, str]
-    scripts: list[str]
-
-    @classmethod
-    def read(cls, path: Path) -> Jenkinsfile:
-        parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_groovy.language()))
-        root = parser.parse(path.read_bytes()).root_node
-        assert not root.has_error, f"{path.name} is no Groovy"
-        (pipeline,) = _calls(root, "pipeline")
-        sections = [name for node in _statements(pipeline) if (name := _name(node))]
-        (environment,) = _calls(pipeline, "environment")
-        secrets, variables = {}, {}
-        for node in _find(environment, "assignment_expression"):
-            left, right = _field(node, "left"), _field(node, "right")
-            if right.type == "method_invocation":
-                assert _name(right) == "credentials"
-                secrets[_text(left)] = _string(_field(right, "arguments").named_children[0])
-            else:
-                variables[_text(left)] = _string(right)
-        scripts = [_string(_field(call, "args").named_children[0]) for call in _calls(root, "sh")]
-        return cls(sections, secrets, variables, scripts)
-
-
-def _find(node: tree_sitter.Node, *kinds: str) -> Iterator[tree_sitter.Node]:
-    for child in node.named_children:
-        if child.type in kinds:
-            yield child
-        yield from _find(child, *kinds)
-
-
-def _calls(node: tree_sitter.Node, name: str) -> Iterator[tree_sitter.Node]:
-    return (
-        call
-        for call in _find(node, "method_invocation", "juxt_function_call")
-        if _name(call) == name
-    )
-
-
-def _statements(call: tree_sitter.Node) -> list[tree_sitter.Node]:
-    nodes = _field(call, "body").named_children
-    return [
-        node.named_children[0] if node.type == "expression_statement" else node for node in nodes
-    ]
-
-
-def _name(node: tree_sitter.Node) -> str:
-    if node.type == "local_variable_declaration":  # `agent any`, to the grammar
-        return _text(_field(node, "type"))
-    name = node.child_by_field_name("name")
-    return _text(name) if name else ""
-
-
-def _field(node: tree_sitter.Node, name: str) -> tree_sitter.Node:
-    found = node.child_by_field_name(name)
-    assert found is not None, f"{_text(node)!r} has no {name}"
-    return found
-
-
-def _text(node: tree_sitter.Node) -> str:
-    assert node.text is not None
-    return node.text.decode()
-
-
-def _string(node: tree_sitter.Node) -> str:
-    """Return the value of a string in single quotes: nothing in it is replaced."""
-    found = re.fullmatch(r"('''|')([^\\]*)\1", _text(node), re.DOTALL)
-    assert found, f"{_text(node)!r} is no plain string"
-    return found[2]
+    text = path.read_text()
+    assert [text.count(each) for each in "{(["] == [text.count(each) for each in "})]"]
+    assert re.findall(r"(?m)^ {4}(\w+) [{\w]", text) == ["agent", "environment", "stages", "post"]
+    # Only strings in single quotes, in which nothing is replaced.
+    assert '"' not in text.partition("pipeline {")[2]
+    secrets = dict(re.findall(r"(\w+) = credentials\('([\w-]+)'\)", text))
+    assert secrets == {name: name.lower().replace("_", "-") for name in SECRETS}
+    scripts = [found[1] for found in re.findall(r"\bsh ('''|')(.*?)\1", text, re.DOTALL)]
+    place = configured(place, dict(re.findall(r"(\w+) = '([\w-]+)'", text)))
+    return run_in_order(place, ["sh", "-xec"], scripts[-1:] if installed else scripts)
 
 
 def github(path: Path, place: Workplace, *, installed: bool = False) -> Ran:
@@ -192,7 +111,7 @@ def github(path: Path, place: Workplace, *, installed: bool = False) -> Ran:
     (job,) = load(path)["jobs"].values()
     runner = GitHub(place, {name: place.env[name] for name in SECRETS}, installed=installed)
     hidden = {name: value for name, value in place.env.items() if name not in SECRETS}
-    hidden["PATH"] = hidden["PATH"].partition(":")[2]  # setup-python has not been there yet
+    hidden["PATH"] = hidden["PATH"].partition(":")[2]  # setup-python has not run yet
     runner.place = replace(place, env=hidden)
     code = runner.run_steps(job["steps"], runner.contexts)
     return Ran(code, runner.log)
@@ -203,12 +122,12 @@ _EXPRESSION = re.compile(r"\$\{\{ ([a-z]+(?:\.[\w-]+)+) \}\}")
 Contexts: TypeAlias = dict[str, Any]
 
 _ESCAPES: Final = (("%0D", "\r"), ("%0A", "\n"), ("%25", "%"))
-"""What a runner reads in a command's value, in its order."""
+"""The escapes in the value of a command, in the order in which a runner replaces them."""
 
 
 @dataclass
 class GitHub:
-    """A runner of GitHub's with its commands, files and masks."""
+    """A GitHub runner, with its commands, files and masks."""
 
     place: Workplace
     secrets: dict[str, str]
@@ -222,7 +141,7 @@ class GitHub:
         return {"secrets": self.secrets, "steps": {}}
 
     def run_steps(self, steps: list[dict[str, Any]], contexts: Contexts) -> int:
-        """Run steps until one fails; their outputs are put into `contexts`."""
+        """Run steps until one fails; add their outputs to `contexts`."""
         for step in steps:
             if self.installed and step.get("name", "").startswith("Install"):
                 continue
@@ -274,11 +193,11 @@ class GitHub:
         env["RUNNER_TEMP"] = str(runner)
         place = configured(self.place, env)
         ran = place.run(*shell[step.get("shell", "")], script)
-        self._tell(ran)
+        self._add_to_log(ran)
         return ran.code, dict(line.split("=", 1) for line in output.read_text().splitlines())
 
     def _pretend(self, action: str, given: dict[str, str]) -> dict[str, str]:
-        """Do what an action of GitHub's own would have done, as far as it matters."""
+        """Do what one of GitHub's own actions does, as far as it matters."""
         if action == "actions/checkout":
             assert given == {"persist-credentials": "False"}
         elif action == "actions/upload-artifact":
@@ -290,11 +209,11 @@ class GitHub:
                 self.place = replace(self.place, env=self.place.env | {"PATH": path})
             return {"python-path": f"{folder}/python"}
         else:
-            raise AssertionError(f"nobody here knows {action}")
+            raise AssertionError(f"unknown action {action}")
         return {}
 
-    def _tell(self, ran: Ran) -> None:
-        """Add to the log what a person would see of it."""
+    def _add_to_log(self, ran: Ran) -> None:
+        """Add the visible output to the log."""
         for line in ran.log.splitlines(keepends=True):
             if line.startswith("::add-mask::"):
                 value = line.removeprefix("::add-mask::").rstrip("\r\n")
@@ -309,7 +228,7 @@ class GitHub:
 
 
 def evaluated(text: object, contexts: Contexts) -> str:
-    """Put values in the place of expressions that name them, the only kind that is known here."""
+    """Replace expressions that name a value, the only kind that is known here."""
 
     def value(found: re.Match[str]) -> str:
         here: Any = contexts
@@ -318,7 +237,7 @@ def evaluated(text: object, contexts: Contexts) -> str:
         return str(here)
 
     unknown = _EXPRESSION.sub("", str(text))
-    assert "${{" not in unknown, f"nobody here knows what {unknown!r} means"
+    assert "${{" not in unknown, f"unknown expression in {unknown!r}"
     return _EXPRESSION.sub(value, str(text))
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def bucket(s3: Seaweed) -> Seaweed:
-    """Give the bucket that the recipes name."""
+    """Return the bucket that the recipes name."""
     store = replace(s3, bucket="my-bucket")
     assert store.is_ready()
     return store
@@ -48,7 +48,7 @@ def dependencies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Iterator[Workplace]:
-    """Give a place to work at without e2b-upload, and see to it that nothing is left behind."""
+    """Return a workplace without e2b-upload, and check that no temporary file remains."""
     for program in ("bash", "curl", "git", "jq"):
         if not shutil.which(program):
             pytest.skip(f"there is no {program}")
@@ -59,7 +59,7 @@ def bare(tmp_path: Path) -> Iterator[Workplace]:
 
 @pytest.fixture
 def place(bare: Workplace, bucket: Seaweed) -> Workplace:
-    """Give a place with e2b-upload, where all recipes are, and a URL in the file `url`."""
+    """Return a workplace with e2b-upload, all recipes, and a URL in the file `url`."""
     for path in (*RECIPES.glob("*.sh"), *RECIPES.glob("presign/*")):
         shutil.copy(path, bare.path)
     bare.write("url", bucket.presign_put(OBJECT) + "\n")
@@ -69,7 +69,7 @@ def place(bare: Workplace, bucket: Seaweed) -> Workplace:
 
 @pytest.fixture
 def job(bare: Workplace, bucket: Seaweed, wheels: Path, dependencies: Path) -> Workplace:
-    """Give a job of a CI system its checkout, and a Python without e2b-upload."""
+    """Return the checkout of a CI job, with a Python without e2b-upload."""
     shutil.copy(RECIPES / "presign/presign_s3.py", bare.path)
     python = bare.path.parent / "python"
     offline = install_python(python, dependencies, wheels)
@@ -79,7 +79,7 @@ def job(bare: Workplace, bucket: Seaweed, wheels: Path, dependencies: Path) -> W
 
 @pytest.fixture(scope="session")
 def google_account() -> dict[str, str]:
-    """Give what a file with the key of a service account holds."""
+    """Return the content of a file with the key of a service account."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 PAGES = [REPOSITORY / "docs/how-to" / name for name in ("ci.md", "presign.md", "scripts.md")]
 NOTHING_SENT = {
-    "Fail a job above a size",
     "Google Cloud Storage",
-    "Hand the archive to another program",
-    "See what stays behind",
+    "Limit the size of the content",
+    "List tracked files that are excluded",
+    "Pipe the archive to another program",
     "Upload each archive once",  # the object exists
 }
 TYPED = re.compile(r"```sh\n(.*?)```", re.DOTALL)

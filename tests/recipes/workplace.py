@@ -1,4 +1,4 @@
-"""Where a recipe is run: a folder to work in, and a machine on which little else is."""
+"""Where a recipe runs: a directory, and an environment with little else in it."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ RECIPES: Final = REPOSITORY / "docs/recipes"
 PROGRAMS: Final = Path(sys.executable).parent
 SYSTEM_PATH: Final = os.defpath.removeprefix(":")
 OBJECT: Final = "ctx.tar.gz"
-"""The key that every recipe puts to."""
+"""The key of the object in every recipe."""
 
 KEPT: Final = [".dockerignore", "main.py", "src", "src/a b.txt", "src/big.bin"]
-"""What is sent of the context."""
+"""The files of the context that are uploaded."""
 
 _OWN = ("e2b_upload", "_editable_impl_e2b_upload")
-_PATIENCE = 100  # seconds; making an environment takes 20 where others are busy
+_PATIENCE = 100  # seconds; creating an environment takes 20 on a busy machine
 
 
 @dataclass(frozen=True)
 class Ran:
-    """What a process came to, or several in a row."""
+    """The result of a process, or of several in a row."""
 
     code: int
     out: str
@@ -39,27 +39,27 @@ class Ran:
 
     @property
     def log(self) -> str:
-        """All that was said."""
+        """All output."""
         return self.out + self.err
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """A working folder with a context, an empty HOME, and the environment of a process there."""
+    """A working directory with a context, and the environment of a process in it."""
 
     path: Path
     env: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def furnish(cls, path: Path) -> Workplace:
-        """Make the folders, and the context: what is to be kept, and a file that is ignored."""
+        """Create the directories and the context, which has an ignored file."""
         place = cls(
             path / "work",
             {
                 "HOME": str(path / "home"),
                 "LANG": "C.UTF-8",
                 "PATH": SYSTEM_PATH,
-                "PYTHONDONTWRITEBYTECODE": "1",  # not beside the recipes, either
+                "PYTHONDONTWRITEBYTECODE": "1",  # not beside the recipes
                 "TMPDIR": str(path / "tmp"),
             },
         )
@@ -69,7 +69,7 @@ class Workplace:
         place.write("ctx/main.py", "print()\n")
         place.write("ctx/noise.log", "x\n")
         place.write("ctx/src/a b.txt", "a\n")
-        # No other test's archive is the same.
+        # No other test has the same archive.
         (place.path / "ctx/src/big.bin").write_bytes(os.urandom(100_000))
         return place
 
@@ -99,37 +99,28 @@ class Workplace:
 
 
 def names(archive: bytes) -> list[str]:
-    """Return the names of what an archive holds."""
+    """Return the names of the entries of an archive."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         return tar.getnames()
 
 
 def build_wheel(folder: Path) -> None:
-    """Build this repository's wheel, asking nobody for anything."""
-    command: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "hatchling",
-        "build",
-        "-t",
-        "wheel",
-        "-d",
-        folder,
-    ]
+    """Build the wheel of this repository, without a network."""
+    command = [sys.executable, *("-m", "hatchling", "build", "-t", "wheel", "-d"), str(folder)]
     subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True)
 
 
 def link_dependencies(folder: Path) -> None:
-    """Give another environment all that is installed in this one, but for e2b-upload itself."""
+    """Link everything that is installed in this environment, except for e2b-upload."""
     for path in Path(sysconfig.get_path("purelib")).iterdir():
         if not path.name.startswith(_OWN):
             (folder / path.name).symlink_to(path)
 
 
 def install_python(folder: Path, dependencies: Path, wheels: Path) -> dict[str, str]:
-    """Make a Python with pip as a machine has it, and return what lets pip work without a network.
+    """Create a Python with pip, and return the variables that let pip work without a network.
 
-    What a recipe installs is e2b-upload's wheel; all else pip finds installed on PYTHONPATH.
+    Recipes install the wheel of e2b-upload; pip finds everything else on PYTHONPATH.
     """
     command: list[str | Path] = [sys.executable, "-m", "venv", "--without-pip", folder]
     subprocess.run(command, capture_output=True, check=True)
@@ -143,7 +134,7 @@ def install_python(folder: Path, dependencies: Path, wheels: Path) -> dict[str, 
         "PIP_CONFIG_FILE": os.devnull,
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_FIND_LINKS": str(wheels),
-        "PIP_NO_BUILD_ISOLATION": "0",  # which is how pip spells yes
+        "PIP_NO_BUILD_ISOLATION": "0",  # means yes
         "PIP_NO_CACHE_DIR": "1",
         "PIP_NO_INDEX": "1",
         "PIP_ROOT_USER_ACTION": "ignore",

@@ -1,4 +1,4 @@
-"""Stores that keep objects as real ones do, and tell of them in the ways of several."""
+"""Stores that keep objects, and how several kinds of stores answer."""
 
 import base64
 import hashlib
@@ -6,21 +6,22 @@ import secrets
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from http.client import HTTPConnection
 from typing import Final, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from tests.support.rawserver import Recorded, response
-from tests.support.seaweed import _ACCESS_KEY, Seaweed
+from tests.support.seaweed import ACCESS_KEY, Seaweed
 
 _SECRET: Final = "5f3a19c0e7b84d62aa905f3a19c0e7b84d62aa90"
-
 _HOP_BY_HOP: Final = {"connection", "content-length", "date", "expect", "transfer-encoding"}
 
 
 class Reply(NamedTuple):
-    """What a store answers."""
+    """The answer of a store."""
 
     status: int
     headers: dict[str, str]
@@ -33,7 +34,7 @@ class Reply(NamedTuple):
 def refusal(
     status: int, code: str = "", headers: Mapping[str, str] | None = None, *, secret: str = ""
 ) -> Reply:
-    """Say no as S3 does, and repeat what is secret, as S3 also does."""
+    """Reject as S3 does, which also repeats secrets."""
     text = f"<Error><Code>{code}</Code><Message>no, {secret}</Message></Error>" if code else ""
     return Reply(status, dict(headers or {}), text.encode())
 
@@ -48,7 +49,7 @@ class Dialect(NamedTuple):
         known: False if a client cannot tell from the URL which store it is.
         headers: what the caller must send.
         exists: the answer to a PUT with `If-None-Match: *` if the object exists; None if the store
-            takes that condition only signed.
+            accepts that condition only signed.
     """
 
     query: str
@@ -56,7 +57,7 @@ class Dialect(NamedTuple):
     told: str | None
     known: bool = True
     headers: Mapping[str, str] = {}
-    exists: Reply | None = Reply(412, {})
+    exists: Reply | None = refusal(412, "PreconditionFailed")
 
     @property
     def verified(self) -> str | None:
@@ -76,11 +77,6 @@ def _etag(body: bytes) -> dict[str, str]:
     return {"ETag": f'"{_md5(body).hex()}"'}
 
 
-def _encrypted(body: bytes) -> dict[str, str]:
-    del body
-    return {"ETag": f'"{secrets.token_hex(16)}"', "x-amz-server-side-encryption": "aws:kms"}
-
-
 def _goog(body: bytes) -> dict[str, str]:
     return {"ETag": '"CKr7xL2V"', "x-goog-hash": f"crc32c=n03x6A==,md5={_base64(_md5(body))}"}
 
@@ -89,22 +85,16 @@ def _azure(body: bytes) -> dict[str, str]:
     return {"ETag": '"0x8DC5A1B2C3D4E5F"', "Content-MD5": _base64(_md5(body))}
 
 
-def _sha256(body: bytes) -> dict[str, str]:
-    return {"x-amz-checksum-sha256": _base64(hashlib.sha256(body).digest())} | _encrypted(body)
-
-
-def _sha1(body: bytes) -> dict[str, str]:
-    digest = hashlib.sha1(body, usedforsecurity=False).digest()
-    return {"x-amz-checksum-sha1": _base64(digest)} | _encrypted(body)
-
-
-def _crc32(body: bytes) -> dict[str, str]:
-    return {"x-amz-checksum-crc32": _base64(zlib.crc32(body).to_bytes(4))} | _encrypted(body)
-
-
-def _nothing(body: bytes) -> dict[str, str]:
-    del body
-    return {}
+def _encrypted(body: bytes, *, told: str = "") -> dict[str, str]:
+    """Return an ETag that is not an MD5, and a checksum."""
+    digests = {
+        "sha256": hashlib.sha256(body).digest(),
+        "sha1": hashlib.sha1(body, usedforsecurity=False).digest(),
+        "crc32": zlib.crc32(body).to_bytes(4),
+    }
+    checksum = {f"x-amz-checksum-{told}": _base64(digests[told])} if told else {}
+    etag = f'"{secrets.token_hex(16)}"'
+    return {"ETag": etag, "x-amz-server-side-encryption": "aws:kms", **checksum}
 
 
 def _dialects() -> dict[str, Dialect]:
@@ -119,16 +109,17 @@ def _dialects() -> dict[str, Dialect]:
     return {
         "s3": Dialect(amz, _etag, "md5"),
         "s3, encrypted": Dialect(amz, _encrypted, None),
-        "s3, sha256": Dialect(amz, _sha256, "sha256"),
-        "s3, sha1": Dialect(amz, _sha1, "sha1"),
-        "s3, crc32": Dialect(amz, _crc32, "crc32"),
+        **{
+            f"s3, {told}": Dialect(amz, partial(_encrypted, told=told), told)
+            for told in ("sha256", "sha1", "crc32")
+        },
         "gcs": Dialect(goog, _goog, "md5", exists=None),
         "azure": Dialect(
             *(sas, _azure, "md5"),
             headers={"x-ms-blob-type": "BlockBlob"},
             exists=refusal(409, "BlobAlreadyExists", {"x-ms-error-code": "BlobAlreadyExists"}),
         ),
-        "token": Dialect(f"token={_SECRET}", _nothing, None, known=False),
+        "token": Dialect(f"token={_SECRET}", lambda _: {}, None, known=False),
     }
 
 
@@ -136,16 +127,16 @@ DIALECTS: Final = _dialects()
 
 
 class Store(Protocol):
-    """Where objects are kept."""
+    """Keeps objects."""
 
-    def put(self, request: Recorded, body: bytes, dialect: Dialect) -> Reply:
-        """Take a body; it may be another than the one that was sent."""
+    def put(self, request: Recorded, dialect: Dialect) -> Reply:
+        """Answer a PUT. The request may differ from the one that the client sent."""
 
     def sha256(self, key: str) -> str | None:
-        """Return the stored object's, or None where there is none."""
+        """Return the digest of a stored object, or None if there is none."""
 
     def presign(self, server: str, key: str, dialect: Dialect) -> str:
-        """Return a URL of the server that stands in front of the store."""
+        """Return a URL of the server in front of the store."""
 
 
 class MemoryStore:
@@ -155,18 +146,20 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._objects: dict[str, str] = {}
 
-    def put(self, request: Recorded, body: bytes, dialect: Dialect) -> Reply:
+    def put(self, request: Recorded, dialect: Dialect) -> Reply:
         headers = {name.lower(): value for name, value in request.headers}
         missing = dialect.headers.keys() - headers.keys()
-        if request.method != "PUT" or len(body) != int(headers["content-length"]) or missing:
+        length = int(headers["content-length"])
+        if request.method != "PUT" or len(request.body) != length or missing:
             return refusal(400, "InvalidRequest")
-        key = request.target.partition("?")[0]
-        if dialect.exists and headers.get("if-none-match") == "*" and self.sha256(key[1:]):
+        key = request.target.partition("?")[0][1:]
+        if dialect.exists and headers.get("if-none-match") == "*" and self.sha256(key):
             return dialect.exists
-        if headers.get("content-md5", _base64(_md5(body))) != _base64(_md5(body)):
+        md5 = _base64(_md5(request.body))
+        if headers.get("content-md5", md5) != md5:
             return refusal(400, "BadDigest")
-        self.keep(key, body)
-        return Reply(200, dialect.proof(body))
+        self.keep(key, request.body)
+        return Reply(200, dialect.proof(request.body))
 
     def keep(self, key: str, body: bytes) -> None:
         with self._lock:
@@ -174,31 +167,28 @@ class MemoryStore:
 
     def sha256(self, key: str) -> str | None:
         with self._lock:
-            return self._objects.get(f"/{key}")
+            return self._objects.get(key)
 
     def presign(self, server: str, key: str, dialect: Dialect) -> str:
         return f"{server}/{key}?{dialect.query}"
 
 
 class SeaweedStore:
-    """Hands on to a real S3 server what comes through the server in front of it."""
+    """Forwards requests to a real S3 server."""
 
     def __init__(self, server: Seaweed) -> None:
         self._server = server
-        # It keeps connections: one more or less would pass for a leak. None of it is used here.
+        # It keeps connections, whose number would look like a leak. It is not used here.
         server._client.close()
 
-    def put(self, request: Recorded, body: bytes, dialect: Dialect) -> Reply:
+    def put(self, request: Recorded, dialect: Dialect) -> Reply:
         del dialect
-        headers = [
-            (name, value) for name, value in request.headers if name.lower() not in _HOP_BY_HOP
-        ]
-        headers.append(("Content-Length", str(len(body))))
-        return self._ask(request.method, request.target, headers, body)
+        headers = [pair for pair in request.headers if pair[0].lower() not in _HOP_BY_HOP]
+        headers.append(("Content-Length", str(len(request.body))))
+        return self._ask(request.method, request.target, headers, request.body)
 
     def sha256(self, key: str) -> str | None:
-        url = self._sign("GET", self._server.endpoint, key)
-        parts = urlsplit(url)
+        parts = urlsplit(self._sign("GET", self._server.endpoint, key))
         reply = self._ask("GET", f"{parts.path}?{parts.query}", [("Host", parts.netloc)])
         if reply.status == 404:
             return None
@@ -210,13 +200,13 @@ class SeaweedStore:
         return self._sign("PUT", server, key)
 
     def _sign(self, method: str, server: str, key: str) -> str:
-        # Without a client of boto3's, of which each takes megabytes.
+        # Without a client of boto3, each of which takes megabytes.
         from botocore.auth import S3SigV4QueryAuth
         from botocore.awsrequest import AWSRequest
         from botocore.credentials import Credentials
 
         request = AWSRequest(method, f"{server}/{self._server.bucket}/{key}")
-        credentials = Credentials(_ACCESS_KEY, self._server.secret_key)
+        credentials = Credentials(ACCESS_KEY, self._server.secret_key)
         S3SigV4QueryAuth(credentials, "s3", "us-east-1", expires=3600).add_auth(request)
         url: str = request.url
         return url
@@ -225,14 +215,11 @@ class SeaweedStore:
         self, method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes = b""
     ) -> Reply:
         there = urlsplit(self._server.endpoint)
-        connection = HTTPConnection(there.hostname or "", there.port, timeout=60)
-        try:
+        with closing(HTTPConnection(there.hostname or "", there.port, timeout=60)) as connection:
             connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
             for name, value in headers:
                 connection.putheader(name, value)
             connection.endheaders(body)
             answer = connection.getresponse()
-            told = {k: v for k, v in answer.getheaders() if k.lower() not in _HOP_BY_HOP}
-            return Reply(answer.status, told, answer.read())
-        finally:
-            connection.close()
+            kept = {k: v for k, v in answer.getheaders() if k.lower() not in _HOP_BY_HOP}
+            return Reply(answer.status, kept, answer.read())

@@ -5,6 +5,10 @@ def crc32c(data: bytes) -> bytes:
     return _crc(data, 32, 0x82F63B78)
 
 
+def crc64ecma(data: bytes) -> bytes:
+    return _crc(data, 64, 0xC96C5795D7870F42)
+
+
 def crc64nvme(data: bytes) -> bytes:
     return _crc(data, 64, 0x9A6C9329AC4BC9B5)
 

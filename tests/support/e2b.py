@@ -1,8 +1,7 @@
-"""A stand-in of E2B's API on loopback, with a real S3 server behind it, and a build by E2B's SDK.
+"""A fake of E2B's API on loopback with a real S3 server behind it, and a build by E2B's SDK.
 
-The stand-in answers what `Template.build` of the SDK asks for, from the call that requests a build
-to the poll of its status, and misbehaves on command. What it stores is in S3 alone: files are
-present when their object exists. PUTs go through it, so that they can be counted.
+The fake answers what `Template.build` of the SDK calls, and misbehaves on request. An archive is
+present if its object is in S3. PUTs go through the fake, which counts them.
 """
 
 from __future__ import annotations
@@ -10,36 +9,28 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import os
 import re
 import secrets
 import string
-import sys
 import threading
-import time
 import uuid
 from collections import defaultdict, deque
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import pytest
-
-from tests.support.servers import LOOPBACK
+from tests.support.environment import without_settings
+from tests.support.faultproxy import forward
+from tests.support.rawserver import raw_server, response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from tests.support.rawserver import Connection
     from tests.support.seaweed import Seaweed
 
-LINK_SECONDS = 30 * 60
-
-_PIECE_BYTES = 1 << 20
-_CLIENT_TIMEOUT = 30.0  # seconds until a handler gives a silent client up
 _ROUTES = {
     "request": re.compile(r"POST /v3/templates"),
     "alias": re.compile(r"GET /templates/aliases/([^/]+)"),
@@ -51,7 +42,7 @@ _ROUTES = {
 
 @dataclass(frozen=True)
 class Reply:
-    """What the stand-in answers: an object, which goes as JSON, or bytes, which go as they are."""
+    """An answer: an object, which is sent as JSON, or bytes, which are sent unchanged."""
 
     status: int
     content: object
@@ -60,7 +51,7 @@ class Reply:
 
 
 Behaviour: TypeAlias = "Callable[[Reply], Reply]"
-"""What becomes of an honest reply."""
+"""Changes a correct reply into another one."""
 
 
 def refusal(status: int, message: str = "made up", **more: object) -> Reply:
@@ -74,12 +65,11 @@ def error(
     headers: Mapping[str, str] | None = None,
     **more: object,
 ) -> Behaviour:
-    """Answer with an error as E2B words it; `more` are further members."""
+    """Answer with an error in E2B's format; `more` are further members."""
     return lambda _: dataclasses.replace(refusal(status, message, **more), headers=headers or {})
 
 
 def text(body: bytes, status: int = 200) -> Behaviour:
-    """Answer with these bytes."""
     return lambda _: Reply(status, body)
 
 
@@ -100,7 +90,7 @@ def late(seconds: float) -> Behaviour:
 
 
 def huge(size: int) -> Behaviour:
-    """Answer with valid JSON of at least so many bytes."""
+    """Answer with valid JSON of at least this many bytes."""
     return with_members(padding="x" * size)
 
 
@@ -111,10 +101,16 @@ def _object(reply: Reply) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Call:
-    """One call of the API, and the status that it was answered with.
+    """One call of the API, and the status of its answer.
 
-    `name` is a key of `_ROUTES`, or empty for what the stand-in does not know; `arguments` are the
-    variable segments of the path, unescaped; `headers` have lower-case names.
+    Attributes:
+        name: a key of `_ROUTES`, or empty if the fake does not know the call.
+        method: of the request.
+        target: of the request.
+        arguments: the variable segments of the path, unescaped.
+        headers: with names in lower case.
+        body: parsed.
+        status: of the answer.
     """
 
     name: str
@@ -128,7 +124,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Put:
-    """One PUT of an object, and what the store answered."""
+    """One PUT of an object, and the status that the store returned."""
 
     key: str
     headers: Mapping[str, str]
@@ -144,48 +140,47 @@ class _Template:
     builds: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
+@dataclass
 class Standin:
     """E2B's API of one team.
 
     Attributes:
-        url: what E2B_API_URL is to be.
-        key: the one that it takes.
-        calls: those so far, in the order in which they were answered.
-        puts: those so far that the store answered.
-        link_seconds: how long a link is good for, from the next one on.
-        link_headers: what must be sent with a PUT, from the next link on; they are signed. Such as
-            `Content-Type`.
-        far: seconds until each answer, the store's as well, sets out.
-        speed: bytes a second that the store takes of each connection, or None for as many as come.
-        knows_ids: whether a template is also looked up by its id, as E2B's own service does.
+        s3: the store.
+        url: for E2B_API_URL.
+        upload: the endpoint of the store that links name.
+        key: for E2B_API_KEY.
+        calls: so far, in the order of their answers.
+        puts: so far, if the store answered them.
+        link_seconds: how long the next links are valid.
+        link_headers: what the next links require, such as `Content-Type`; they are signed.
+        far: seconds before each answer, also of the store.
+        speed: bytes per second that the store accepts on each connection, or None for no limit.
+        knows_ids: True if a template is also found by its id, as in E2B's own service.
     """
 
-    def __init__(self, s3: Seaweed) -> None:
-        self.key = f"e2b_{secrets.token_hex(20)}"
-        self.calls: list[Call] = []
-        self.puts: list[Put] = []
-        self.link_seconds = LINK_SECONDS
-        self.link_headers: dict[str, str] = {}
-        self.far = 0.0
-        self.speed: float | None = None
-        self.knows_ids = True
-        self.failures: list[BaseException] = []
-        self.over = threading.Event()
-        self.s3 = s3
+    s3: Seaweed
+    url: str = ""
+    upload: str = ""
+    key: str = field(default_factory=lambda: f"e2b_{secrets.token_hex(20)}")
+    calls: list[Call] = field(default_factory=list)
+    puts: list[Put] = field(default_factory=list)
+    link_seconds: int = 30 * 60
+    link_headers: dict[str, str] = field(default_factory=dict)
+    far: float = 0
+    speed: float | None = None
+    knows_ids: bool = True
+
+    def __post_init__(self) -> None:
         self._scripts: dict[str, deque[Behaviour]] = defaultdict(deque)
         self._templates: list[_Template] = []
         self._lock = threading.Lock()
-        self._api = _Server(_ApiHandler, self)
-        self._store = _Server(_StoreHandler, self)
-        self._presigner = dataclasses.replace(s3, endpoint=self._store.url)
-        self.url = self._api.url
 
     def script(self, name: str, *behaviours: Behaviour) -> None:
-        """Let the next calls of that name meet these, one each; then all is well again."""
+        """Let the next calls of this name meet one behaviour each."""
         self._scripts[name].extend(behaviours)
 
     def add(self, name: str, *, is_mine: bool = True) -> str:
-        """Make a template, of this team or of another one, and return its id."""
+        """Create a template of this team or of another one, and return its id."""
         letters = string.ascii_lowercase + string.digits
         template_id = "".join(secrets.choice(letters) for _ in range(20))
         self._templates.append(_Template(template_id, name, is_mine))
@@ -199,24 +194,48 @@ class Standin:
         return f"{template_id}/{files_hash}"
 
     def archive(self, template_id: str, files_hash: str) -> bytes:
-        """Return an archive that is stored."""
+        """Return a stored archive."""
         return self.s3.get(self.key_of(template_id, files_hash))
 
-    def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        """Answer a call, and take it down."""
-        path = urlsplit(target).path
-        routes = ((name, route.fullmatch(f"{method} {path}")) for name, route in _ROUTES.items())
+    def answer_call(self, connection: Connection) -> None:
+        """Play the API: record and answer one call."""
+        request = connection.read_request()
+        path = f"{request.method} {urlsplit(request.target).path}"
+        routes = ((name, route.fullmatch(path)) for name, route in _ROUTES.items())
         name, match = next((found for found in routes if found[1]), ("", None))
         arguments = tuple(map(unquote, match.groups())) if match else ()
-        said = json.loads(body) if body else None
+        headers = _lower(request.headers)
+        said = json.loads(request.body) if request.body else None
         with self._lock:
-            reply = self._honest(name, arguments, headers, said, target)
+            reply = self._correct(name, arguments, headers, said, request.target)
             if self._scripts[name]:
                 reply = self._scripts[name].popleft()(reply)
-            self.calls.append(Call(name, method, target, arguments, headers, said, reply.status))
-        return reply
+            call = (name, request.method, request.target, arguments, headers, said, reply.status)
+            self.calls.append(Call(*call))
+        connection.wait(reply.delay + self.far)
+        content, sent = reply.content, dict(reply.headers)
+        if not isinstance(content, bytes):
+            content, sent["Content-Type"] = json.dumps(content).encode(), "application/json"
+        connection.send(response(reply.status, content, sent))
 
-    def _honest(
+    def forward_put(self, connection: Connection) -> None:
+        """Play the store. The signature holds: it covers the host that the client asked."""
+
+        def on_piece(size: int) -> None:
+            if self.speed is not None:
+                connection.wait(size / self.speed)
+
+        def on_answer(_: Connection, answered: bytes) -> None:
+            request = connection.request
+            path = unquote(urlsplit(request.target).path)
+            key, status = path.removeprefix(f"/{self.s3.bucket}/"), int(answered.split(b" ", 2)[1])
+            self.puts.append(Put(key, _lower(request.headers), request.body_bytes, status))
+            connection.wait(self.far)
+
+        port = urlsplit(self.s3.endpoint).port or 0
+        forward(port, on_piece=on_piece, on_answer=on_answer)(connection)
+
+    def _correct(
         self,
         name: str,
         arguments: tuple[str, ...],
@@ -290,9 +309,10 @@ class Standin:
             return refusal(400, "Invalid files hash")
         key = self.key_of(template.template_id, files_hash)
         signed = {name.replace("-", ""): value for name, value in self.link_headers.items()}
+        there = dataclasses.replace(self.s3, endpoint=self.upload)
         content: dict[str, object] = {
             "present": self.s3.exists(key),
-            "url": self._presigner.presign_put(key, self.link_seconds, **signed),
+            "url": there.presign_put(key, self.link_seconds, **signed),
         }
         if self.link_headers:
             content["headers"] = dict(self.link_headers)
@@ -326,151 +346,37 @@ class Standin:
             },
         )
 
-    @contextmanager
-    def running(self) -> Iterator[Standin]:
-        """Serve as long as the block lasts; what went wrong within is raised when it is over."""
-        try:
-            with self._api.running(), self._store.running():
-                try:
-                    yield self
-                finally:
-                    self.over.set()
-        finally:
-            if self.failures:
-                raise self.failures[0]
-
 
 @contextmanager
 def standin(s3: Seaweed) -> Iterator[Standin]:
-    """Run a stand-in as long as the block lasts."""
-    with Standin(s3).running() as server:
+    """Run a fake while the block runs."""
+    server = Standin(s3)
+    with raw_server(server.answer_call) as api, raw_server(server.forward_put) as store:
+        server.url, server.upload = api.url, store.url
         yield server
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = False  # so that closing it waits for them
-
-    def __init__(self, handler: type[_Handler], of: Standin) -> None:
-        super().__init__((LOOPBACK, 0), handler)
-        self.of = of
-        self.url = f"http://{LOOPBACK}:{self.server_address[1]}"
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        thread = threading.Thread(target=self.serve_forever, args=(0.02,))
-        with self:
-            thread.start()
-            try:
-                yield
-            finally:
-                self.shutdown()
-                thread.join()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        del request, client_address
-        failure = sys.exception()
-        if failure is not None and not isinstance(failure, OSError):  # the client may go
-            self.of.failures.append(failure)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    protocol_version = "HTTP/1.1"
-    timeout = _CLIENT_TIMEOUT
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        del format, args
-
-    def lower_headers(self) -> dict[str, str]:
-        return {name.lower(): value for name, value in self.headers.items()}
-
-    def reply(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-        self.close_connection = True  # no thread waits for a client that keeps its connection
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), "Connection": "close"}.items():
-            self.send_header(name, value)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-
-class _ApiHandler(_Handler):
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self._answer()
-
-    def _answer(self) -> None:
-        of = self.server.of
-        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        reply = of.answer(self.command, self.path, self.lower_headers(), body)
-        of.over.wait(reply.delay + of.far)
-        content = reply.content
-        headers = dict(reply.headers)
-        if not isinstance(content, bytes):
-            content = json.dumps(content).encode()
-            headers["Content-Type"] = "application/json"
-        self.reply(reply.status, content, headers)
-
-
-class _StoreHandler(_Handler):
-    """Hands a PUT on to S3. The signature holds: it is of the host that the client asked."""
-
-    def do_PUT(self) -> None:
-        of = self.server.of
-        size = left = int(self.headers["Content-Length"])
-        store = HTTPConnection(urlsplit(of.s3.endpoint).netloc, timeout=_CLIENT_TIMEOUT)
-        try:
-            store.putrequest("PUT", self.path, skip_host=True, skip_accept_encoding=True)
-            for name, value in self.headers.items():
-                if name.lower() != "connection":
-                    store.putheader(name, value)
-            store.endheaders()
-            while left:
-                piece = self.rfile.read(min(left, _PIECE_BYTES))
-                if not piece:
-                    return  # the client went away
-                left -= len(piece)
-                with suppress(ConnectionError):  # the store may refuse early
-                    store.send(piece)
-                if of.speed is not None:
-                    of.over.wait(len(piece) / of.speed)
-            answer = store.getresponse()
-            body = answer.read()
-        finally:
-            store.close()
-        key = unquote(urlsplit(self.path).path).removeprefix(f"/{of.s3.bucket}/")
-        of.puts.append(Put(key, self.lower_headers(), size, answer.status))
-        dropped = {"connection", "content-length", "transfer-encoding", "date", "server"}
-        headers = {
-            name: value for name, value in answer.getheaders() if name.lower() not in dropped
-        }
-        of.over.wait(of.far)
-        self.reply(answer.status, body, headers)
+def _lower(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers}
 
 
 @dataclass(frozen=True)
 class SdkBuild:
-    """What a build by the SDK asked the stand-in for.
+    """What a build by the SDK did.
 
     Attributes:
-        template_id, build_id: the SDK's own answer.
-        calls: all of them.
-        hashes: those that it asked a link for, in that order.
+        template_id: of the template.
+        calls: all calls of the API.
+        hashes: those of the links, in the order of the calls.
         puts: its uploads.
-        keys: where in S3 the archive of each hash is.
-        seconds: wall time.
+        keys: of the archives in S3, by their hashes.
     """
 
     template_id: str
-    build_id: str
     calls: tuple[Call, ...]
     hashes: tuple[str, ...]
     puts: tuple[Put, ...]
     keys: Mapping[str, str]
-    seconds: float
 
 
 def sdk_build(
@@ -485,20 +391,20 @@ def sdk_build(
     wait: bool = False,
     **copy_options: Any,
 ) -> SdkBuild:
-    """Build a template with E2B's SDK, as it is.
+    """Build a template with E2B's SDK.
 
     Args:
-        server: what it builds against.
-        context: the folder.
+        server: the API.
+        context: the directory.
         copies: source and destination of each COPY.
         name: of the template, with or without a tag.
-        dockerfile: the text of one to take the steps from, before `copies`.
-        ignore: patterns given in code, after those of the file.
-        use_async: build with its async twin.
-        wait: for the build to be done, as `Template.build` does.
+        dockerfile: the text of a Dockerfile whose steps come before `copies`.
+        ignore: patterns that follow those of the ignore file.
+        use_async: True for `AsyncTemplate`.
+        wait: True to wait for the build, as `Template.build` does.
         copy_options: of every COPY, such as `resolve_symlinks` and `force_upload`.
     """
-    with _alone():
+    with without_settings():  # its Rust client bypasses the guard of tests/conftest.py
         import e2b
 
         of = e2b.AsyncTemplate if use_async else e2b.Template
@@ -507,29 +413,15 @@ def sdk_build(
         for source, destination in copies:
             template = template.copy(source, destination, **copy_options)
         calls, puts = len(server.calls), len(server.puts)
-        start = time.monotonic()
         build = of.build if wait else of.build_in_background
         built = build(template, name, api_key=server.key, api_url=server.url)
         info = asyncio.run(built) if asyncio.iscoroutine(built) else built
-        seconds = time.monotonic() - start
     asked = tuple(server.calls[calls:])
     hashes = tuple(call.arguments[1] for call in asked if call.name == "link")
     return SdkBuild(
         template_id=info.template_id,
-        build_id=info.build_id,
         calls=asked,
         hashes=hashes,
         puts=tuple(server.puts[puts:]),
         keys={each: server.key_of(info.template_id, each) for each in hashes},
-        seconds=seconds,
     )
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Take the settings out that would lead the SDK elsewhere. Its Rust client sees no guard."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in list(os.environ):
-            if name.startswith("E2B_") or name.lower().endswith("_proxy"):
-                patch.delenv(name)
-        yield

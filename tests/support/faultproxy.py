@@ -1,4 +1,4 @@
-"""Between a client and a real store: hands requests on to it, up to a fault of the network."""
+"""A proxy in front of a real store, as scripts of a raw server, which injects network faults."""
 
 from __future__ import annotations
 
@@ -29,43 +29,47 @@ def forward(
     then: Callable[[Connection], None] = Connection.reset,
     damage: bool = False,
     without: str = "",
+    on_piece: Callable[[int], object] = lambda _: None,
+    on_answer: Callable[[Connection, bytes], object] = lambda *_: None,
 ) -> Script:
-    """Hand a request on to the store on that port, and its answer back.
+    """Forward a request to the store on this port, and its answer back.
 
     Args:
-        port: the store's.
-        body: how much of the body to hand on. Less than 1 ends in `then`, and the store sees its
-            client gone.
-        answer: how much of the answer to hand back. Less than 1 ends in `then`: the store has done
-            what it was asked for, and the client does not know.
-        then: what becomes of the client's connection.
-        damage: whether to change a byte on the way.
-        without: a header that gets lost on the way.
+        port: of the store.
+        body: the share of the body to forward. If less than 1, the connection to the store is
+            reset, and `then` is called.
+        answer: the share of the answer to forward. If less than 1, `then` is called.
+        then: ends the connection to the client.
+        damage: changes a byte on the way.
+        without: drops this header on the way.
+        on_piece: called with the size of each piece of the body.
+        on_answer: called with the answer of the store before it is forwarded.
     """
 
     def script(connection: Connection) -> None:
-        head = re.sub(rb"(?im)^connection:.*\r\n", b"", connection.read_head())
-        if without:
-            head = re.sub(rb"(?im)^%b:.*\r\n" % without.encode(), b"", head)
-        length = re.search(rb"(?im)^content-length: *(\d+)", head)
-        left = int(int(length[1]) * body) if length else 0
+        head = connection.read_head()
+        for name in filter(None, ("connection", "expect", without)):
+            head = re.sub(rb"(?im)^%b:.*\r\n" % name.encode(), b"", head)
+        left = int(connection._content_length() * body)
         with socket.create_connection((LOOPBACK, port), _STORE_TIMEOUT) as store:
             store.sendall(head.removesuffix(b"\r\n") + b"Connection: close\r\n\r\n")
             flaw = damage
-            with suppress(ConnectionError):  # it may answer early and close
-                while left:
-                    piece = bytearray(connection.read_body(min(left, _PIECE_BYTES)))
-                    left -= len(piece)
-                    if flaw:
-                        piece[0] ^= 1
-                        flaw = False
+            while left:
+                piece = bytearray(connection.read_some(min(left, _PIECE_BYTES)))
+                left -= len(piece)
+                if flaw:
+                    piece[0] ^= 1
+                    flaw = False
+                with suppress(ConnectionError):  # it may answer early and close
                     store.sendall(piece)
+                on_piece(len(piece))
             if body < 1:
                 store.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 store.close()
                 then(connection)
                 return
             answered = _read_all(store)
+        on_answer(connection, answered)
         connection.send(answered[: int(len(answered) * answer)])
         if answer < 1:
             then(connection)
@@ -74,25 +78,24 @@ def forward(
 
 
 def relay(port: int) -> Script:
-    """Hand all bytes on as they come, in both directions: only the store sends 100 Continue."""
+    """Forward all bytes in both directions as they come, so only the store sends 100 Continue."""
 
     def script(connection: Connection) -> None:
         connection.continues = False
         head = connection.read_head()
-        length = re.search(rb"(?im)^content-length: *(\d+)", head)
-        left = int(length[1]) if length else 0
+        left = connection._content_length()
         with (
             socket.create_connection((LOOPBACK, port), _STORE_TIMEOUT) as store,
             ThreadPoolExecutor(1) as back,
         ):
-            back.submit(_hand_back, store, connection)
+            back.submit(_send_back, store, connection)
             try:
                 store.sendall(head)
                 while left:
-                    piece = connection.read_body(min(left, _PIECE_BYTES))
+                    piece = connection.read_some(left)
                     left -= len(piece)
                     store.sendall(piece)
-                connection.read_body(1)  # until one of the two closes
+                connection.read_some(1)  # until one of the two closes
             except ConnectionError:
                 pass
             finally:
@@ -102,7 +105,7 @@ def relay(port: int) -> Script:
     return script
 
 
-def _hand_back(store: socket.socket, connection: Connection) -> None:
+def _send_back(store: socket.socket, connection: Connection) -> None:
     with suppress(OSError):
         while piece := store.recv(_PIECE_BYTES):
             connection.send(piece)

@@ -1,25 +1,24 @@
-"""nginx before SeaweedFS: refuses what AWS refuses and SeaweedFS does not."""
+"""nginx in front of SeaweedFS rejects what AWS rejects and SeaweedFS accepts."""
 
 from __future__ import annotations
 
 import shutil
 import socket
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from tests.support.servers import LOOPBACK, MissingError, free_ports, serving
+from tests.support.servers import LOOPBACK, MissingError, free_ports, listening, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SMALL_BYTES: Final = 64 * 1024
-"""What the one that takes small objects only takes."""
 
-# One process, which dies with the tests: the workers of a master that is killed live on. All paths
-# are in the folder that it runs in, so it needs no privileges.
+# One process, which dies with the tests: the workers of a killed master would live on. All paths
+# are relative to its folder, so it needs no privileges.
 _CONFIG: Final = """\
 daemon off;
 master_process off;
@@ -37,9 +36,9 @@ http {{
     proxy_http_version 1.1;
     proxy_request_buffering off;
     proxy_set_header Host $http_host;
+    client_max_body_size 0;
     server {{
-        listen {loopback}:{port};
-        client_max_body_size 0;
+        listen {loopback}:{at.port};
         if ($http_transfer_encoding) {{
             return 501 "<Error><Code>NotImplemented</Code></Error>";
         }}
@@ -49,27 +48,25 @@ http {{
         location / {{ proxy_pass http://{loopback}:{store}; }}
     }}
     server {{
-        listen {loopback}:{small};
+        listen {loopback}:{at.small};
         client_max_body_size {small_bytes};
         location / {{ proxy_pass http://{loopback}:{store}; }}
     }}
     server {{
-        listen {loopback}:{orphan};
-        client_max_body_size 0;
+        listen {loopback}:{at.orphan};
         location / {{ proxy_pass http://{loopback}:{nobody}; }}
     }}
 }}
 """
 
 
-@dataclass(frozen=True)
-class Nginx:
-    """Its three ports.
+class Nginx(NamedTuple):
+    """The ports of a running nginx.
 
     Attributes:
-        port: where it is as strict as AWS.
-        small: where it takes small objects only.
-        orphan: where there is no store behind it.
+        port: as strict as AWS.
+        small: accepts objects of up to `SMALL_BYTES`.
+        orphan: has no store behind it.
     """
 
     port: int
@@ -79,28 +76,23 @@ class Nginx:
 
 @contextmanager
 def nginx(store: int) -> Iterator[Nginx]:
-    """Run it before the store on that port.
+    """Run nginx in front of the store on this port.
 
     Raises:
-        MissingError: there is no nginx here.
+        MissingError: nginx is not installed.
     """
-    # Debian has it where only root looks for programs.
+    # Debian installs it where only root looks for programs.
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if program is None:
         raise MissingError("there is no nginx")
     with TemporaryDirectory(prefix="nginx-") as folder, socket.socket() as taken:
-        taken.bind((LOOPBACK, 0))  # and refuses to connect
+        taken.bind((LOOPBACK, 0))  # it does not listen, so nobody can connect
         at = Nginx(*free_ports(3))
+        nobody = taken.getsockname()[1]
         text = _CONFIG.format(
-            loopback=LOOPBACK,
-            store=store,
-            nobody=taken.getsockname()[1],
-            port=at.port,
-            small=at.small,
-            orphan=at.orphan,
-            small_bytes=SMALL_BYTES,
+            loopback=LOOPBACK, store=store, nobody=nobody, at=at, small_bytes=SMALL_BYTES
         )
         Path(folder, "nginx.conf").write_text(text)
         command = [program, "-p", folder, "-c", "nginx.conf", "-e", "stderr"]
-        with serving(command, Path(folder), [at.port, at.small, at.orphan], {}):
+        with serving(command, Path(folder), partial(listening, *at)):
             yield at

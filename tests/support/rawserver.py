@@ -1,4 +1,4 @@
-"""A scripted TCP server: records each request to the byte, and misbehaves on command."""
+"""A scripted TCP server that records each request to the byte and misbehaves on command."""
 
 import hashlib
 import itertools
@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
 from http.client import responses
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -18,11 +17,9 @@ import trustme
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-BODY_KEPT: Final = 16 << 20
-"""Of a longer body only this much is kept; its length and its hash are of the whole."""
-
 Script: TypeAlias = Callable[["Connection"], None]
 
+_BODY_KEPT: Final = 16 << 20
 _HEAD_END: Final = b"\r\n\r\n"
 _RECEIVE_BYTES: Final = 1 << 18
 _POLL_SECONDS: Final = 0.02
@@ -30,59 +27,54 @@ _MOST_THREADS: Final = 128
 
 
 class ClientGoneError(ConnectionError):
-    """The client closed or reset the connection, or the test is over: a script ends here."""
+    """The client closed or reset the connection, or the test is over. It ends the script."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """One request, as far as its script has read it."""
+    """One request, as far as its script has read it. Only the first 16 MiB of the body are kept."""
 
-    head: bytes
-    body: bytes
-    body_bytes: int
-    body_sha256: str
+    def __init__(self, head: bytes = b"", body: bytes = b"") -> None:
+        self.head = head
+        self.body_bytes = 0
+        self.kept = bytearray()
+        self._sha256 = hashlib.sha256()
+        self.add(body)
+
+    def add(self, piece: bytes) -> None:
+        self.body_bytes += len(piece)
+        self._sha256.update(piece)
+        self.kept += piece[: _BODY_KEPT - len(self.kept)]
+
+    @property
+    def body(self) -> bytes:
+        return bytes(self.kept)
+
+    @property
+    def body_sha256(self) -> str:
+        """The digest of the whole body, even if it is not kept."""
+        return self._sha256.hexdigest()
 
     @property
     def method(self) -> str:
-        return self._request_line[0]
+        return self._lines[0].split(" ")[0]
 
     @property
     def target(self) -> str:
-        return self._request_line[1]
+        return self._lines[0].split(" ")[1]
 
     @property
     def headers(self) -> list[tuple[str, str]]:
-        """Names and values in wire order, repeats kept."""
-        lines = self.head.removesuffix(_HEAD_END).decode("latin-1").split("\r\n")[1:]
-        return [(name, value.strip(" \t")) for name, _, value in (x.partition(":") for x in lines)]
+        """Names and values in the order they were sent, with repeats."""
+        pairs = (line.partition(":") for line in self._lines[1:])
+        return [(name, value.strip(" \t")) for name, _, value in pairs]
+
+    def header(self, wanted: str) -> str:
+        """Return the value of a header, or an empty string."""
+        return next((value for name, value in self.headers if name.lower() == wanted), "")
 
     @property
-    def _request_line(self) -> list[str]:
-        return self.head.decode("latin-1").split("\r\n", 1)[0].split(" ")
-
-
-class _Recording:
-    """A request while it is being read."""
-
-    def __init__(self, head: bytes) -> None:
-        self._head = head
-        self.expects = b"\r\nexpect: 100-continue\r\n" in head.lower()
-        self._body_bytes = 0
-        self._sha256 = hashlib.sha256()
-        self.kept = bytearray()
-
-    def add(self, piece: bytes) -> None:
-        self._body_bytes += len(piece)
-        self._sha256.update(piece)
-        self.kept += piece[: BODY_KEPT - len(self.kept)]
-
-    def so_far(self) -> Recorded:
-        return Recorded(
-            head=self._head,
-            body=bytes(self.kept),
-            body_bytes=self._body_bytes,
-            body_sha256=self._sha256.hexdigest(),
-        )
+    def _lines(self) -> list[str]:
+        return self.head.removesuffix(_HEAD_END).decode("latin-1").split("\r\n")
 
 
 @contextmanager
@@ -94,50 +86,67 @@ def _client_may_go() -> Iterator[None]:
 
 
 class Connection:
-    """One accepted connection, in the hands of its script."""
+    """One accepted connection, which a script controls.
+
+    Attributes:
+        request: the last request, as far as it has been read.
+        continues: False if the server does not answer `Expect: 100-continue`.
+    """
 
     def __init__(
-        self, accepted: socket.socket, recordings: list[_Recording], test_over: threading.Event
+        self, accepted: socket.socket, recorded: list[Recorded], test_over: threading.Event
     ) -> None:
+        self.request = Recorded()
+        self.continues = True
         self._socket = accepted
-        self._recordings = recordings
-        self._recording = _Recording(b"")
+        self._recorded = recorded
         self._test_over = test_over
         self._read_ahead = b""
-        self.continues = True
+        self._expects = False
 
     def read_head(self) -> bytes:
-        """Read up to and with the empty line."""
+        """Read up to and including the empty line."""
         while _HEAD_END not in self._read_ahead:
             self._read_ahead += self._receive()
         head, end, self._read_ahead = self._read_ahead.partition(_HEAD_END)
-        self._recording = _Recording(head + end)
-        self._recordings.append(self._recording)
+        self.request = Recorded(head + end)
+        self._expects = self.request.header("expect") == "100-continue"
+        self._recorded.append(self.request)
         return head + end
 
     def read_body(self, n: int | None = None) -> bytes:
-        """Read `n` bytes, or what Content-Length says; return what is kept of them.
+        """Read `n` bytes, by default the whole body, and return the bytes of it that are kept.
 
-        Who expects to be told to go on is told so first, unless `continues` is False.
+        If the client expects `100 Continue`, it is sent first.
         """
         left = self._content_length() if n is None else n
-        if left and self.continues and self._recording.expects:
-            self._recording.expects = False
-            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-        kept_before = len(self._recording.kept)
+        kept_before = len(self.request.kept)
         while left:
-            received = self._read_ahead or self._receive()
-            piece, self._read_ahead = received[:left], received[left:]
-            self._recording.add(piece)
-            left -= len(piece)
-        return bytes(self._recording.kept[kept_before:])
+            left -= len(self.read_some(left))
+        return bytes(self.request.kept[kept_before:])
+
+    def read_some(self, most: int) -> bytes:
+        """Read and return the next bytes of a body."""
+        if self.continues and self._expects:
+            self._expects = False
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        received = self._read_ahead or self._receive()
+        piece, self._read_ahead = received[:most], received[most:]
+        self.request.add(piece)
+        return piece
+
+    def read_request(self) -> Recorded:
+        """Read a whole request."""
+        self.read_head()
+        self.read_body()
+        return self.request
 
     def send(self, data: bytes) -> None:
         with _client_may_go():
             self._socket.sendall(data)
 
     def wait(self, seconds: float | None = None) -> None:
-        """Do nothing for so long, by default until the test is over."""
+        """Do nothing for this long, by default until the test is over."""
         if self._test_over.wait(seconds):
             raise ClientGoneError
 
@@ -150,10 +159,10 @@ class Connection:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
 
-    def narrow(self) -> None:
-        """Let the client run only a little ahead of what is read."""
+    def narrow(self, size: int = 1 << 12) -> None:
+        """Shrink the receive buffer, so that the client cannot send much more than is read."""
         with _client_may_go():
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 12)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
     def play(self, script: Script) -> None:
         with suppress(ClientGoneError), closing(self):
@@ -163,9 +172,9 @@ class Connection:
             script(self)
 
     def abort(self) -> None:
-        """Wake the script out of whatever it does with the socket, from another thread."""
+        """Interrupt the script, from another thread."""
         with suppress(OSError):
-            # SSLSocket.shutdown would take the TLS state away under the script's feet
+            # SSLSocket.shutdown would remove the TLS state while the script uses it.
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def _receive(self) -> bytes:
@@ -175,58 +184,61 @@ class Connection:
         raise ClientGoneError
 
     def _content_length(self) -> int:
-        headers = self._recording.so_far().headers
-        return next((int(value) for name, value in headers if name.lower() == "content-length"), 0)
+        return int(self.request.header("content-length") or 0)
 
 
 class RawServer:
-    """Where the server listens, and what it was sent."""
+    """Where the server listens, and the requests so far, in the order of their heads."""
 
-    def __init__(self, listener: socket.socket, recordings: list[_Recording]) -> None:
-        self.port: int = listener.getsockname()[1]
+    def __init__(self, listener: socket.socket, recorded: list[Recorded]) -> None:
+        address = listener.getsockname()  # of a Unix socket: a path
+        self.port: int = 0 if isinstance(address, str) else address[1]
         https = isinstance(listener, ssl.SSLSocket)
         self.url = f"https://localhost:{self.port}" if https else f"http://127.0.0.1:{self.port}"
-        self._recordings = recordings
+        self._recorded = recorded
 
     @property
     def requests(self) -> list[Recorded]:
-        """The requests so far, in the order in which their heads were read."""
-        return [recording.so_far() for recording in self._recordings]
+        return [*self._recorded]
 
 
 @contextmanager
 def raw_server(
     *scripts: Script, tls: ssl.SSLContext | None = None, bound: socket.socket | None = None
 ) -> Iterator[RawServer]:
-    """Play a script for each accepted connection: the next one, in the end the last one for all.
+    """Play one script for each connection, and the last one for all further connections.
 
-    `bound` is a socket that has an address and does not listen yet, where the server is to be.
+    If a script raises, except for a client that went away, the error is raised at the end of the
+    block, so scripts can assert.
 
-    What a script raises, other than for a client that went away, is raised when the test is over.
+    Args:
+        scripts: in the order of the connections.
+        tls: the context of an HTTPS server.
+        bound: a socket that has an address and does not listen yet.
     """
     coming = itertools.chain(scripts, itertools.repeat(scripts[-1]))
-    recordings: list[_Recording] = []
+    recorded: list[Recorded] = []
     connections: list[Connection] = []
     plays: list[Future[None]] = []
     test_over = threading.Event()
 
     listener = bound or socket.create_server(("127.0.0.1", 0))
     listener.listen()
-    if tls:  # each handshake is left to the connection's own thread
+    if tls:  # the thread of the connection does the handshake
         listener = tls.wrap_socket(listener, server_side=True, do_handshake_on_connect=False)
     listener.settimeout(_POLL_SECONDS)
 
     def accept() -> None:
         while not test_over.is_set():
-            with suppress(OSError):  # nobody came, or only to leave again before TLS began
-                connection = Connection(listener.accept()[0], recordings, test_over)
+            with suppress(OSError):  # nobody connected, or the client left before TLS began
+                connection = Connection(listener.accept()[0], recorded, test_over)
                 connections.append(connection)
                 plays.append(threads.submit(connection.play, next(coming)))
 
     with listener, ThreadPoolExecutor(_MOST_THREADS) as threads:
         accepting = threads.submit(accept)
         try:
-            yield RawServer(listener, recordings)
+            yield RawServer(listener, recorded)
         finally:
             test_over.set()
             accepting.result()
@@ -238,7 +250,7 @@ def raw_server(
 
 @contextmanager
 def dropping_packets(bound: socket.socket) -> Iterator[None]:
-    """Have a socket that has an address ignore who connects: its backlog is full, and stays so."""
+    """Make a bound socket ignore who connects: its backlog is full and stays full."""
     bound.listen(0)
     with ExitStack() as waiting:
         for _ in range(3):
@@ -257,7 +269,7 @@ def tls_context() -> tuple[ssl.SSLContext, bytes]:
 
 
 def response(status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> bytes:
-    """Put together what `answer` sends; `headers` may replace the two that are always there."""
+    """Return a whole response; `headers` may replace the two default ones."""
     fields = {"Content-Length": str(len(body)), "Connection": "close", **(headers or {})}
     lines = [f"HTTP/1.1 {status} {responses.get(status, 'Unheard Of')}"]
     lines += [f"{name}: {value}" for name, value in fields.items()]
@@ -266,19 +278,30 @@ def response(status: int, body: bytes = b"", headers: dict[str, str] | None = No
 
 def answer(status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> Script:
     """Read the whole request, then answer."""
+    return answer_raw(response(status, body, headers))
+
+
+def answer_raw(data: bytes) -> Script:
+    """Read the whole request, then send these bytes."""
 
     def script(connection: Connection) -> None:
-        connection.read_head()
-        connection.read_body()
-        connection.send(response(status, body, headers))
+        connection.read_request()
+        connection.send(data)
 
     return script
 
 
+def garbage() -> Script:
+    """Read the whole request, then send bytes that are not HTTP."""
+    return answer_raw(b"\x00\xffthis is not HTTP\r\n\r\n")
+
+
 def early(status: int, body: bytes = b"") -> Script:
-    """Answer on the head alone and close while the client is still sending."""
+    """Answer after the head and close while the client is still sending."""
 
     def script(connection: Connection) -> None:
+        # Otherwise Nagle's algorithm may delay the answer until close() discards it.
+        connection._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.read_head()
         connection.send(response(status, body))
 
@@ -288,7 +311,7 @@ def early(status: int, body: bytes = b"") -> Script:
 def read_on(
     status: int, after: int = 0, body: bytes = b"", headers: dict[str, str] | None = None
 ) -> Script:
-    """Answer after so much of the body, and read the rest at full speed."""
+    """Answer after `after` bytes of the body, and read the rest at full speed."""
 
     def script(connection: Connection) -> None:
         connection.read_head()
@@ -300,7 +323,7 @@ def read_on(
 
 
 def reset_after(n_bytes: int) -> Script:
-    """Read so much of the body, then reset the connection."""
+    """Read this much of the body, then reset the connection."""
 
     def script(connection: Connection) -> None:
         connection.read_head()
@@ -311,7 +334,7 @@ def reset_after(n_bytes: int) -> Script:
 
 
 def stall_sending() -> Script:
-    """Read the head and nothing ever after: a client is stuck once some megabytes are buffered."""
+    """Read only the head: the client stalls when some megabytes are buffered."""
 
     def script(connection: Connection) -> None:
         connection.narrow()
@@ -325,19 +348,7 @@ def silent() -> Script:
     """Read the whole request and never answer."""
 
     def script(connection: Connection) -> None:
-        connection.read_head()
-        connection.read_body()
+        connection.read_request()
         connection.wait()
-
-    return script
-
-
-def garbage() -> Script:
-    """Read the whole request and answer with what is not HTTP."""
-
-    def script(connection: Connection) -> None:
-        connection.read_head()
-        connection.read_body()
-        connection.send(b"\x00\xffthis is not HTTP\r\n\r\n")
 
     return script

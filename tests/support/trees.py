@@ -1,6 +1,6 @@
-"""Trees of files: described, made, looked at, and thought up by Hypothesis.
+"""Trees of files: describe, create, inspect, and generate them with Hypothesis.
 
-Every call names a file by its directory's descriptor, so that no path is too long.
+Files are opened relative to the descriptor of their directory, so no path is too long.
 """
 
 import hashlib
@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -46,11 +46,11 @@ class HardLink(NamedTuple):
 
 Node: TypeAlias = File | Folder | Symlink | HardLink
 Tree: TypeAlias = Mapping[bytes, Node]
-"""Nodes by their paths. A folder may be left out where something in it is named."""
+"""Nodes by their paths. Parent directories can be omitted."""
 
 
 class Seen(NamedTuple):
-    """What there is under a path; `names` are all the names in the tree that a file has."""
+    """What a path refers to; `names` are all hard links of a file in the tree."""
 
     type: Literal["file", "directory", "symlink"]
     mode: int
@@ -65,11 +65,11 @@ Snapshot: TypeAlias = dict[bytes, Seen]
 
 
 def make(tree: Tree, folder: str | os.PathLike[str], *, owner: int | None = None) -> None:
-    """Make `tree` below `folder`, which is there; `owner` is for root to give it away to."""
+    """Create `tree` below `folder`, which exists. As root, `owner` becomes its owner."""
     nodes = _with_parents(tree)
     for path in sorted(nodes, key=lambda path: isinstance(nodes[path], HardLink)):
         _create(folder, path, nodes[path])
-    # The deepest first: what is made in a folder changes its time.
+    # Deepest first: creating an entry changes the time of its directory.
     for path in reversed(nodes):
         node = nodes[path]
         if isinstance(node, HardLink):
@@ -83,8 +83,10 @@ def make(tree: Tree, folder: str | os.PathLike[str], *, owner: int | None = None
             os.utime(name, ns=(node.mtime_ns, node.mtime_ns), dir_fd=at, follow_symlinks=False)
 
 
-def snapshot(folder: str | os.PathLike[str]) -> Snapshot:
-    """Return what there is below `folder`."""
+def snapshot(
+    folder: str | os.PathLike[str], is_ignored: Callable[[bytes], bool] = lambda _: False
+) -> Snapshot:
+    """Return what is below `folder`, except for ignored paths."""
     seen: Snapshot = {}
     names: defaultdict[tuple[int, int], list[bytes]] = defaultdict(list)
     to_come = [b""]
@@ -93,6 +95,8 @@ def snapshot(folder: str | os.PathLike[str]) -> Snapshot:
         with _opened(folder, parent) as at:
             for name in map(os.fsencode, os.listdir(at)):
                 path = _join(parent, name)
+                if is_ignored(path):
+                    continue
                 found = os.stat(name, dir_fd=at, follow_symlinks=False)
                 seen[path] = _look(name, at, found)
                 if stat.S_ISDIR(found.st_mode):
@@ -105,7 +109,7 @@ def snapshot(folder: str | os.PathLike[str]) -> Snapshot:
 
 
 def in_order(paths: Iterable[bytes]) -> list[bytes]:
-    """Sort as an archive has them: a folder before what it holds, names by their characters."""
+    """Sort as in an archive: a directory before its entries, names by their characters."""
     return sorted(paths, key=lambda path: os.fsdecode(path).split("/"))
 
 
@@ -143,7 +147,7 @@ def _look(name: bytes, at: int, found: os.stat_result) -> Seen:
         return Seen("directory", mode, mtime)
     if stat.S_ISLNK(found.st_mode):
         return Seen("symlink", mode, mtime, target=os.readlink(name, dir_fd=at))
-    assert stat.S_ISREG(found.st_mode), f"{name!r} is nothing that a tree is made of"
+    assert stat.S_ISREG(found.st_mode), f"{name!r} cannot be part of a tree"
     with open(os.open(name, os.O_RDONLY, dir_fd=at), "rb") as file:
         digest = hashlib.file_digest(file, "sha256")
     return Seen("file", mode, mtime, found.st_size, digest.hexdigest())
@@ -151,7 +155,7 @@ def _look(name: bytes, at: int, found: os.stat_result) -> Seen:
 
 @contextmanager
 def _opened(folder: str | os.PathLike[str], path: bytes) -> Iterator[int]:
-    """Give a descriptor of the directory `path` below `folder`, whatever its length."""
+    """Open the directory `path` below `folder`, whatever its length."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
     at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -167,7 +171,7 @@ def _join(parent: bytes, name: bytes) -> bytes:
     return parent + b"/" + name if parent else name
 
 
-# What Hypothesis thinks up
+# Strategies for Hypothesis
 
 HOSTILE_NAMES: Final = (
     b"new\nline",
@@ -208,8 +212,8 @@ def _is_name(name: bytes) -> bool:
 
 
 def names() -> st.SearchStrategy[bytes]:
-    """Names of files as they come, and as nobody expects them."""
-    if sys.platform == "darwin":  # its file systems take only UTF-8, and fold it
+    """Usual and unusual names of files."""
+    if sys.platform == "darwin":  # its file systems accept only UTF-8, and fold it
         return _EVERYWHERE.filter(_is_name)
     wild = st.binary(max_size=255).map(lambda name: name.translate(None, b"/\0"))
     return (_EVERYWHERE | st.sampled_from(HOSTILE_NAMES) | wild).filter(_is_name)
@@ -221,14 +225,14 @@ def mtimes() -> st.SearchStrategy[int]:
 
 
 def files() -> st.SearchStrategy[File]:
-    """Files that their owner may read."""
+    """Files that their owner can read."""
     around_blocks = st.sampled_from([511, 512, 513, 10_240, 70_000]).map(lambda size: b"x" * size)
     modes = st.integers(0, 0o7777).map(lambda mode: mode | 0o400)
     return st.builds(File, st.binary(max_size=100) | around_blocks, modes, mtimes())
 
 
 def folders() -> st.SearchStrategy[Folder]:
-    """Folders that their owner may do everything with."""
+    """Directories with all permissions for their owner."""
     return st.builds(Folder, st.integers(0, 0o7777).map(lambda mode: mode | 0o700), mtimes())
 
 
@@ -242,7 +246,7 @@ def symlinks() -> st.SearchStrategy[Symlink]:
 
 @st.composite
 def trees(draw: st.DrawFn, *, max_size: int = 12) -> dict[bytes, Node]:
-    """Trees of any shape, with hard links across folders."""
+    """Trees of any shape, with hard links across directories."""
     anything = folders() | files() | symlinks() | st.none()  # None is a hard link
     where = st.integers(0, max_size)
     tree: dict[bytes, Node] = {}

@@ -6,13 +6,12 @@ import ssl
 import traceback
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol, TypeAlias, Unpack
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 from urllib.parse import unquote
 
 import pytest
 
 from e2b_upload import Archive, UploadError, put
-from e2b_upload.pipeline import PutOptions
 from tests.support.rawserver import Connection, RawServer, Script, response
 
 KIB: Final = 1 << 10
@@ -55,17 +54,14 @@ class Chameleon:
 Source: TypeAlias = Archive | str | Path
 
 
-USUAL: Final = PutOptions(retries=0)
+USUAL: Final = {"retries": 0}
 """What :func:`failure_of` puts with."""
 
 
-def failure_of(
-    source: Source, url: str, *secrets: str, **options: Unpack[PutOptions]
-) -> UploadError:
+def failure_of(source: Source, url: str, *secrets: str, **options: Any) -> UploadError:
     """Put once, and return how it failed: with a hint, and without a word of what is secret."""
-    options = PutOptions(**{**USUAL, **options})
     with pytest.raises(UploadError) as caught:
-        put(source, url, **options)
+        put(source, url, **{**USUAL, **options})
     assert caught.value.hint
     assert_kept(caught.value, *SECRETS, *secrets)
     return caught.value

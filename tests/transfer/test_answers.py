@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 
 from e2b_upload import Archive, RefusedError, UnavailableError, UploadError, put
 from e2b_upload.transfer.answer import Answer, failure
+from e2b_upload.transfer.receipt import DamagedError
 from e2b_upload.transfer.url import parse
 from tests.support.rawserver import (
     ClientGoneError,
@@ -60,16 +61,17 @@ from tests.transfer.common import (
     xml,
 )
 
-EXIT = {UnavailableError: 5, RefusedError: 6}
+EXIT = {UnavailableError: 5, DamagedError: 5, RefusedError: 6}
 ESC = "\x1b"
 
 
 @pytest.mark.parametrize("status", [200, 201, 204])
 @pytest.mark.parametrize("body", [b"", b"<PutObjectResult/>"], ids=["empty", "words"])
 def test_success(status: int, body: bytes, serve: Serve, small: Path) -> None:
-    with serve(answer(status, body)) as server:
+    with serve(answer(status, body, {"x-amz-request-id": "1"} if body else {})) as server:
         receipt = put(small, server.url + TARGET)
-    assert (receipt.http_status, receipt.url, receipt.verified) == (status, server.url + PATH, None)
+    assert (receipt.http_status, receipt.url) == (status, server.url + PATH)
+    assert receipt.verified == "content-md5"
     assert len(server.requests) == 1
 
 
@@ -131,8 +133,9 @@ BOMB = (
 
 CASES = {
     # Answers that no PUT should get, though some call them success.
-    "202": bare(202, RefusedError),
-    "206": bare(206, RefusedError),
+    "202": bare(202, RefusedError, "may be stored or not"),
+    "203": bare(203, RefusedError, "may be stored or not"),
+    "206": bare(206, RefusedError, "may be stored or not"),
     "300": bare(300, RefusedError, "right endpoint or region"),
     "301": bare(301, RefusedError, "right endpoint or region"),
     "302": bare(302, RefusedError, "right endpoint or region"),
@@ -165,14 +168,20 @@ CASES = {
     "507": bare(507, UnavailableError, "try again later"),
     "520": bare(520, UnavailableError, "try again later"),
     "599": bare(599, UnavailableError, "try again later"),
-    "600": bare(600, UnavailableError, "try again later"),
+    "511": bare(511, UnavailableError, "ask for a login"),
+    "600": bare(600, RefusedError, "look at the URL"),
+    "999": bare(999, RefusedError, "look at the URL"),
+    # A transient error has the hint of one.
+    "403 SlowDown": s3(403, "SlowDown", "Slower", UnavailableError, "try again later"),
+    "503 AccessDenied": s3(503, "AccessDenied", "No", UnavailableError, "try again later"),
+    "damaged": s3(400, "XAmzContentSHA256Mismatch", "No", DamagedError, "Something on the way"),
     # S3's own words.
     "expired": s3(403, "AccessDenied", "Request has expired", hint="fresh URL"),
     "signature": s3(
         403,
         "SignatureDoesNotMatch",
         "The request signature we calculated does not match the signature you provided.",
-        hint="-H",
+        hint="`headers`",
     ),
     "key": s3(403, "InvalidAccessKeyId", "The AWS Access Key Id does not exist", hint="key"),
     "token": s3(400, "ExpiredToken", "The provided token has expired.", hint="fresh URL"),
@@ -217,7 +226,17 @@ CASES = {
     ),
     "a page": Case(response(502, PAGE), UnavailableError, 502, words=(": 502: Bad Gateway",)),
     "a page without a title": Case(
-        response(403, b"<html><body>token=abc</body></html>"), RefusedError, 403, words=(": 403",)
+        response(403, b"<html><body>token=abc</body></html>"),
+        RefusedError,
+        403,
+        words=(": 403",),
+        hint="A proxy or a firewall may have answered",
+    ),
+    "a page of a store's": Case(
+        response(403, b"<html><title>No</title></html>", {"x-amz-id-2": "1"}),
+        RefusedError,
+        403,
+        hint="Ask for a fresh URL: this one expired",
     ),
     "Azure, a header alone": Case(
         response(409, b"", {"x-ms-error-code": "BlobImmutableDueToPolicy"}),
@@ -335,7 +354,7 @@ CASES = {
         RefusedError,
         301,
         "PermanentRedirect",
-        words=("redirected without a Location, and did not take",),
+        words=("redirected without a Location instead of confirming",),
         hint="Ask for a URL that is signed for the region ap-south-1 and the endpoint "
         "b.s3.ap-south-1.amazonaws.com.",
     ),
@@ -420,7 +439,7 @@ CASES = {
     ),
     "not really gzip": Case(
         response(403, ACCESS_DENIED, {"Content-Encoding": "gzip"}),
-        RefusedError,
+        UnavailableError,
         403,
         words=(": 403",),
     ),
@@ -457,6 +476,13 @@ CASES = {
         "4442587FB7D0A2F9",
         ("AccessDenied: Request has expired",),
     ),
+    "broken off before the code": Case(
+        response(400, ACCESS_DENIED[:20], {"Content-Length": "300"}),
+        UnavailableError,
+        400,
+        words=("broke off its answer to the upload",),
+        hint="try again later",
+    ),
     "broken off in a chunk": Case(
         b"HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\n" + ACCESS_DENIED,
         RefusedError,
@@ -483,6 +509,15 @@ def test_failure(case: Case, small: Path) -> None:
         assert words in error.message
     assert case.hint in error.hint
     assert len(server.requests) == 1
+
+
+def test_an_answer_that_is_no_refusal_is_not_called_one(small: Path) -> None:
+    with raw_server(answer(202, b"Accepted")) as server:
+        error = failure_of(small, server.url + TARGET)
+    words = (
+        "answered the upload to {}: 202, which does not say that the archive is stored: Accepted"
+    )
+    assert words.format(server.url + PATH) in error.message
 
 
 def test_what_a_terminal_obeys_is_not_passed_on(small: Path) -> None:
@@ -656,7 +691,7 @@ def test_of_a_huge_answer_a_small_part_is_read(head: bytes, code: str | None, sm
 
 
 def test_of_a_huge_answer_of_success_nothing_is_needed(serve: Serve, small: Path) -> None:
-    promised = Promised(b"HTTP/1.1 200 OK", b"<PutObjectResult>")
+    promised = Promised(b"HTTP/1.1 200 OK\r\nx-amz-id-2: 1", b"<PutObjectResult>")
     with serve(promised) as server:
         assert put(small, server.url + TARGET).http_status == 200
     assert promised.sent < 32 * MIB
@@ -700,6 +735,7 @@ def test_words_that_break_off_within_a_secret_show_none_of_it(
         assert failure_of(small, server.url + TARGET).code == code
 
 
+@pytest.mark.slow
 def test_a_refusal_amid_the_body_is_heard_every_time(serve: Serve, huge: Archive) -> None:
     with serve(early(403, ACCESS_DENIED)) as server:
         errors = [failure_of(huge, server.url + TARGET) for _ in range(20)]
@@ -849,6 +885,7 @@ def test_a_pause_amid_the_body_may_be_longer_than_connecting(
     assert server.requests[-1].body_sha256 == sent.sha256
 
 
+@pytest.mark.slow
 def test_a_slow_way_is_no_stall(
     serve: Serve, archive: Callable[[int], Archive], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -969,6 +1006,7 @@ ANSWERS = st.tuples(
 ).map(b"\r\n".join)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(answered=ANSWERS)
 @example(answered=b"HTTP/1.1 307 No\r\nLocation: \xff\r\n\r\n")

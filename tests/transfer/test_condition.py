@@ -121,6 +121,9 @@ def test_the_code_alone_is_not_enough(status: int, code: int, small: Path) -> No
         (b"<!DOCTYPE html><html><title>Check your browser</title></html>", 6),
         (b'{"message": "License agreement not accepted"}', 6),
         (b"Log in first", 6),
+        (b"Request blocked: policy precondition failed (rule 942100)", 6),
+        (b"<html><head><title>412 Precondition Failed</title></head></html>", 6),
+        (b"", 6),
     ],
 )
 def test_a_412_for_another_reason_is_not_present(body: bytes, code: int, small: Path) -> None:
@@ -132,16 +135,22 @@ def test_a_412_for_another_reason_is_not_present(body: bytes, code: int, small: 
 @pytest.mark.parametrize(
     "body",
     [
-        b"<html><head><title>412 Precondition Failed</title></head></html>",
+        b"",
+        xml("PreconditionFailed"),
         xml("ConditionNotMet"),
         b'{"error": {"code": 412, "errors": [{"reason": "conditionNotMet"}]}}',
-        b"Precondition Failed",
     ],
 )
-def test_a_412_is_understood_in_each_stores_words(body: bytes, small: Path) -> None:
+def test_a_412_is_understood_by_each_stores_code(body: bytes, small: Path) -> None:
     with raw_server(answer(412, body)) as server:
         receipt = put(small, server.url + UNKNOWN, if_absent=True)
     assert receipt.status == "present"
+
+
+@pytest.mark.parametrize("headers", [{"x-amz-request-id": "1"}, {"x-ms-version": "2022-11-02"}])
+def test_an_empty_412_of_a_store_says_that_it_exists(headers: dict[str, str], small: Path) -> None:
+    with raw_server(answer(412, b"", headers)) as server:
+        assert put(small, server.url + TARGET, if_absent=True).status == "present"
 
 
 def test_what_an_attempt_may_have_stored_is_not_forgotten(small: Path) -> None:
@@ -164,7 +173,7 @@ def test_what_an_attempt_may_have_stored_is_not_forgotten(small: Path) -> None:
 def test_its_archive_is_not_sent(archive: Callable[[int], Archive]) -> None:
     def exists(connection: Connection) -> None:
         connection.continues = False
-        read_on(412)(connection)
+        read_on(412, 0, xml("PreconditionFailed"))(connection)
 
     with raw_server(exists) as server:
         receipt = put(archive(EXPECT_BYTES), server.url + TARGET, if_absent=True)

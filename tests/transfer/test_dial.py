@@ -16,7 +16,7 @@ import pytest
 import trustme
 
 from e2b_upload import RefusedError, UnavailableError, put
-from e2b_upload.transfer.deadline import AbandonedError, Carried, Deadline
+from e2b_upload.transfer.deadline import AbandonedError, Carried, Deadline, cancelled_by
 from e2b_upload.transfer.dial import ATTEMPT_DELAY_SECONDS, dial
 from tests.support.rawserver import RawServer, Recorded, answer, dropping_packets, raw_server
 from tests.transfer.common import PATH, TARGET, failure_of, tunnel
@@ -24,7 +24,7 @@ from tests.transfer.common import PATH, TARGET, failure_of, tunnel
 Address: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]
 
 TIMEOUT: Final = 10.0
-WAIT: Final = Deadline(None, None, "").slice
+WAIT: Final = Deadline(None, "").slice
 UNSUPPORTED: Final[Address] = (socket.AF_X25, socket.SOCK_STREAM, 0, "", ("", 0))
 """An address of a family that the system does not have, so that no attempt can begin."""
 
@@ -234,8 +234,10 @@ def test_what_is_abandoned_is_closed(resolve: Resolve) -> None:
         resolve(dropping, dropping)
         threading.Timer(0.4, cancelled.set).start()
         watch = Stopwatch()
+        with cancelled_by(cancelled):
+            wait = Deadline(None, "").slice
         with pytest.raises(Carried) as caught:
-            dial("h", 1, timeout=60, wait=Deadline(None, cancelled, "").slice)
+            dial("h", 1, timeout=60, wait=wait)
         assert isinstance(caught.value.error, AbandonedError)
         assert watch.seconds < 3
         assert sockets() == before

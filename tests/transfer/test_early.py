@@ -5,13 +5,12 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Unpack
+from typing import Any
 
 import pytest
 
 from e2b_upload import Archive, RefusedError, UnavailableError, put
 from e2b_upload.events import Event, Progress
-from e2b_upload.pipeline import PutOptions
 from e2b_upload.transfer.connection import CONTINUE_SECONDS
 from e2b_upload.transfer.put import EXPECT_BYTES
 from tests.support.rawserver import Connection, Script, answer, raw_server, read_on, response
@@ -320,7 +319,7 @@ def test_an_interim_answer_does_not_hide_an_early_success(
 
     with serve(early) as server:
         error = failure_of(archive(size), server.url + TARGET)
-    assert (type(error).__name__, error.http_status) == ("DamagedError", 200)
+    assert (error.http_status, error.exit_code in {5, 6}) == (200, True)
 
 
 @pytest.mark.parametrize(
@@ -332,6 +331,7 @@ def test_an_interim_answer_does_not_hide_an_early_success(
     ],
     ids=["trailers", "empty gzip members", "white space"],
 )
+@pytest.mark.slow
 def test_a_flood_in_an_answer_has_an_end(
     head: bytes, more: bytes, serve: Serve, archive: Callable[[int], Archive]
 ) -> None:
@@ -344,11 +344,30 @@ def test_a_flood_in_an_answer_has_an_end(
 
     start = time.monotonic()
     with serve(flood) as server:
-        put_or_fail(archive(KIB), server.url + TARGET, stall_timeout=1)
+        put_or_fail(archive(KIB), server.url + TARGET, stall_timeout=0.5)
         put_or_fail(archive(KIB), server.url + TARGET, max_time=1)
     assert time.monotonic() - start < 10
 
 
-def put_or_fail(sent: Archive, url: str, **options: Unpack[PutOptions]) -> None:
+def test_a_slow_answer_counts_each_byte(serve: Serve, archive: Callable[[int], Archive]) -> None:
+    def slow(connection: Connection) -> None:
+        connection.read_head()
+        connection.read_body()
+        for piece in (
+            b"HTTP/1.1 200 OK\r\n",
+            b"A: b\r\n",
+            b"Content-Length: 2\r\n\r\n",
+            b" ",
+            b" ",
+        ):
+            connection.send(piece)
+            time.sleep(0.3)
+
+    with serve(slow) as server:
+        receipt = put(archive(KIB), server.url + TARGET, stall_timeout=0.8, retries=0)
+    assert receipt.http_status == 200
+
+
+def put_or_fail(sent: Archive, url: str, **options: Any) -> None:
     with suppress(UnavailableError):
-        put(sent, url, **PutOptions(**{**USUAL, **options}))
+        put(sent, url, **{**USUAL, **options})

@@ -20,7 +20,6 @@ from e2b_upload import (
     Archive,
     RefusedError,
     SourceError,
-    SpoolError,
     UnavailableError,
     UploadError,
     UsageError,
@@ -52,7 +51,15 @@ from tests.transfer.common import (
     tunnel,
 )
 
-OWN = ["accept", "accept-encoding", "connection", "content-length", "host", "user-agent"]
+OWN = [
+    "accept",
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "content-md5",
+    "host",
+    "user-agent",
+]
 SOMEWHERE = f"store.invalid{TARGET}"
 PROXY_PASSWORD = "Pr0xyP4ssW0rd"
 
@@ -108,7 +115,7 @@ def test_a_build_goes_as_it_was_packed_under_one_exact_length(
     (request,) = server.requests
     assert (request.method, request.target) == ("PUT", TARGET)
     expect = ["expect"] * (receipt.archive.bytes >= EXPECT_BYTES)
-    assert names_of(request) == sorted([*OWN, *expect, "content-md5"])
+    assert names_of(request) == sorted([*OWN, *expect])
     md5 = base64.b64encode(hashlib.md5(request.body, usedforsecurity=False).digest()).decode()
     assert dict(request.headers)["Content-MD5"] == md5
     assert dict(request.headers)["Content-Length"] == str(receipt.archive.bytes)
@@ -176,7 +183,8 @@ def test_no_password_is_taken_from_a_netrc(
     with serve(redirect(307, "/next"), and_nothing_more) as server:
         assert requests.utils.get_netrc_auth(server.url) == ("me", "secret")
         put(small, server.url + TARGET)
-    assert [names_of(request) for request in server.requests] == [OWN, OWN]
+    unsigned = [name for name in OWN if name != "content-md5"]
+    assert [names_of(request) for request in server.requests] == [OWN, unsigned]
 
 
 @pytest.mark.parametrize(
@@ -239,7 +247,7 @@ def test_a_file_that_shrinks_while_it_is_sent_is_a_failure(
 
     with serve(answer(200)) as server:
         error = failure_of(sent, server.url + TARGET, on_event=shrink)
-    assert isinstance(error, SpoolError)
+    assert isinstance(error, SourceError)
     assert f"shrank while it was sent: {MIB} of {20 * MIB} bytes" in error.message
     assert server.requests[0].body_bytes <= MIB
 
@@ -390,7 +398,7 @@ def test_a_certificate_of_an_unknown_ca_is_refused_by_the_hosts_name(
         error = failure_of(small, f"https://{host}:{server.port}{TARGET}")
     assert type(error) is RefusedError
     assert f"the certificate of {host}:{server.port} does not verify" in error.message
-    assert "REQUESTS_CA_BUNDLE" in error.hint
+    assert "add the one" in error.hint or "SSL_CERT_FILE" in error.hint
     assert server.requests == []
 
 

@@ -10,9 +10,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from e2b_upload.transfer import put
-from e2b_upload.transfer.receipt import Algorithm, DamagedError, read_claims, verify
-from tests.support.crc import crc32c, crc64nvme
+from e2b_upload.transfer import body
+from e2b_upload.transfer.receipt import (
+    Algorithm,
+    DamagedError,
+    check_size_told,
+    read_claims,
+    verify,
+)
+from tests.support.crc import crc32c, crc64ecma, crc64nvme
 
 DATA = b"not quite an archive"
 DIGESTS: dict[Algorithm, bytes] = {
@@ -20,11 +26,14 @@ DIGESTS: dict[Algorithm, bytes] = {
     "md5": hashlib.new("md5", DATA, usedforsecurity=False).digest(),
     "sha1": hashlib.new("sha1", DATA, usedforsecurity=False).digest(),
     "crc64nvme": crc64nvme(DATA),
+    "crc64ecma": crc64ecma(DATA),
     "crc32c": crc32c(DATA),
     "crc32": zlib.crc32(DATA).to_bytes(4, "big"),
 }
 MD5 = DIGESTS["md5"].hex()
 OTHER = "0123456789abcdef0123456789abcdef"
+OF_NOTHING = "d41d8cd98f00b204e9800998ecf8427e"
+CRC64 = str(int.from_bytes(DIGESTS["crc64ecma"]))
 
 
 def b64(digest: bytes) -> str:
@@ -68,7 +77,13 @@ def of(algorithm: Algorithm) -> dict[str, str]:
         # Other stores' and servers' ETags.
         ({"etag": '"0x8DC583C2DD0D3E5"'}, None),
         ({"etag": '"65f1a2b3-14"'}, None),
-        ({"etag": f'W/"{OTHER}"'}, None),
+        # A weak one beside a body may be that of the answer.
+        ({"etag": f'W/"{OTHER}"', "content-length": "15"}, None),
+        ({"etag": f'W/"{OTHER}"', "transfer-encoding": "chunked"}, None),
+        ({"x-oss-hash-crc64ecma": CRC64}, "crc64ecma"),
+        ({"x-cos-hash-crc64ecma": CRC64, "etag": f'"{OTHER}-2"'}, "crc64ecma"),
+        ({"x-oss-hash-crc64ecma": "none"}, None),
+        ({"x-oss-hash-crc64ecma": str(2**64)}, None),
         ({"etag": f'"{OTHER}-3"'}, None),
         ({"etag": ""}, None),
         ({}, None),
@@ -128,6 +143,13 @@ def test_what_an_answer_proves(headers: dict[str, str], proof: Algorithm | None)
     ("headers", "algorithm"),
     [
         ({"etag": f'"{OTHER}"'}, "md5"),
+        ({"etag": f'W/"{OTHER}"'}, "md5"),
+        ({"etag": f'W/"{OTHER}"', "content-length": "0"}, "md5"),
+        ({"etag": OF_NOTHING, "x-amz-server-side-encryption": "aws:kms"}, "md5"),
+        ({"etag": OTHER, "x-amz-server-side-encryption": ""}, "md5"),
+        ({"etag": OTHER, "x-amz-server-side-encryption": "None"}, "md5"),
+        ({"etag": OTHER, "x-amz-server-side-encryption-bucket-key-enabled": "false"}, "md5"),
+        ({"x-oss-hash-crc64ecma": "1"}, "crc64ecma"),
         ({"x-goog-hash": f"md5={b64(bytes(16))}"}, "md5"),
         ({"content-md5": b64(bytes(16)), "content-length": "0"}, "md5"),
         ({"content-md5": b64(bytes(16)), "x-ms-request-id": "aa2e4f8c"}, "md5"),
@@ -147,7 +169,7 @@ def test_other_bytes_are_told_with_both_digests(headers: dict[str, str], algorit
     assert message.startswith("store.example stored something else than the archive")
     assert f"its {algorithm} is " in message
     assert caught.value.exit_code == 5
-    assert ("--ignore-checksum" in caught.value.hint) == ("etag" in headers)
+    assert ("`ignore_checksum`" in caught.value.hint) == ("etag" in headers)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +184,7 @@ def test_other_bytes_are_told_with_both_digests(headers: dict[str, str], algorit
 def test_another_etag_condemns_where_it_is_an_md5(host: str, headers: dict[str, str]) -> None:
     with pytest.raises(DamagedError) as caught:
         verify(read_claims({"etag": f'"{OTHER}"', **headers}, host), DIGESTS.__getitem__, host)
-    assert "--ignore-checksum" in caught.value.hint
+    assert "`ignore_checksum`" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -189,7 +211,17 @@ def test_digests_are_asked_for_only_where_they_are_claimed() -> None:
     assert verify(read_claims({}), digest, "store.example") is None
 
 
+@pytest.mark.parametrize("name", ["x-goog-stored-content-length", "x-amz-object-size"])
+def test_another_size_is_damage(name: str) -> None:
+    for told in (str(len(DATA)), "", "many"):
+        check_size_told({name: told}, len(DATA), "store.example")
+    with pytest.raises(DamagedError) as caught:
+        check_size_told({name: "1234"}, len(DATA), "store.example")
+    assert "1,234 bytes, and the archive has 20" in caught.value.message
+
+
 NAMES = ["etag", "x-goog-hash", "content-md5", "content-length", *of("sha256"), *of("crc32c")]
+NAMES += ["x-oss-hash-crc64ecma", "x-amz-server-side-encryption"]
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), st.text(st.characters(max_codepoint=255))))
@@ -203,11 +235,12 @@ def test_any_headers_are_read(headers: dict[str, str]) -> None:
 @example(data=b"123456789", read=4)
 @example(data=b"", read=1)
 def test_the_rare_digests_are_those_of_their_definition(data: bytes, read: int) -> None:
-    with tempfile.TemporaryFile() as file, mock.patch.object(put, "_READ_BYTES", read):
+    with tempfile.TemporaryFile() as file, mock.patch.object(body, "_READ_BYTES", read):
         file.write(data)
         file.flush()
-        source = put.Source(file.fileno(), DIGESTS.__getitem__, True)
+        source = body.Source(file.fileno(), DIGESTS.__getitem__)
         assert source.digest_of("crc32") == zlib.crc32(data).to_bytes(4)
         assert source.digest_of("crc32c") == crc32c(data)
         assert source.digest_of("crc64nvme") == crc64nvme(data)
+        assert source.digest_of("crc64ecma") == crc64ecma(data)
         assert source.digest_of("sha1") == hashlib.sha1(data, usedforsecurity=False).digest()

@@ -80,7 +80,7 @@ def test_white_space_and_a_byte_order_mark_around_a_url_are_removed(
     assert parse(f"{before}https://h/k?a=b{after}") == parse("https://h/k?a=b")
 
 
-EMPTY = ("the URL is empty", "--url-file")
+EMPTY = ("the URL is empty", "Pass a URL.")
 SCHEME = ("must begin with https:// or http://", "exactly as the signer gave it")
 PARSE = ("the URL does not parse", "exactly as the signer gave it")
 HOST = ("has no host", "exactly as the signer gave it")
@@ -92,7 +92,7 @@ NAME = ("the URL has a name before it", "Pass only what follows the name")
 JSON = ("the URL was copied from JSON", "jq -r")
 SHELL = ("the URL has a shell's escapes in it", r"Write & instead of \&")
 ENTITY = ("the URL was copied from HTML", "Replace each &amp; with &")
-TEXT = ("the URL is part of a longer text", "-H")
+TEXT = ("the URL is part of a longer text", "`headers`")
 MARKDOWN = ("the URL is a Markdown link", "between the parentheses")
 ENCODED = ("the URL is percent-encoded as a whole", "Decode it once")
 SEVERAL = ("the URL is followed by another URL", "Pass one URL")
@@ -298,6 +298,7 @@ PLAIN = st.text(string.ascii_lowercase + " \n.,:;'\"()<>[]/?=&%@-")
 )
 @example(values=["A" * 12 + "'" + "B" * 12], path="", template=[0])
 @example(values=["A" * 12, "B" * 12 + "A" * 12 + "C" * 12], path="", template=[5])
+@pytest.mark.slow
 def test_no_text_around_a_secret_lets_it_show(
     values: list[str], path: str, template: list[str | int]
 ) -> None:
@@ -337,6 +338,7 @@ def test_a_secret_is_known_in_another_form(before: str, change: Callable[[str], 
     assert said == f"no {before}…, sorry"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     "piece", ["https://", "https%3a", "%25", "\\", "&#", "& ", " ", "a\n", "a=", "[", "[](", '"']
@@ -397,6 +399,7 @@ FAILURES: dict[str, Script] = {
     ).map("".join)
 )
 @pytest.mark.parametrize("name", FAILURES)
+@pytest.mark.slow
 def test_no_failure_shows_a_secret(
     name: str, secret: str, chameleon: Chameleon, small: Path
 ) -> None:
@@ -434,6 +437,7 @@ def test_what_cannot_be_requested_is_said_without_the_query(
     ],
     ids=["success", "refusal", "headers that do not parse", "two framings", "reset"],
 )
+@pytest.mark.slow
 def test_no_log_holds_a_secret(
     script: Script, small: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

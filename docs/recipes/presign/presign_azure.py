@@ -1,4 +1,4 @@
-"""Print a URL that takes one blob for an hour: python presign_azure.py CONTAINER BLOB."""
+"""Print a URL that accepts one blob for an hour: python presign_azure.py CONTAINER BLOB."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Print a URL that takes one object for an hour: python presign_gcs.py BUCKET KEY."""
+"""Print a URL that accepts one object for an hour: python presign_gcs.py BUCKET KEY."""
 
 import sys
 from datetime import timedelta

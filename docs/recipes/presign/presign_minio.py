@@ -1,4 +1,4 @@
-"""Print a URL that takes one object for an hour: python presign_minio.py BUCKET KEY."""
+"""Print a URL that accepts one object for an hour: python presign_minio.py BUCKET KEY."""
 
 import os
 import sys
@@ -14,6 +14,6 @@ client = Minio(
     access_key=os.environ["MINIO_ACCESS_KEY"],
     secret_key=os.environ["MINIO_SECRET_KEY"],
     secure=server.scheme == "https",
-    region=os.environ.get("MINIO_REGION", "us-east-1"),  # else it asks the server
+    region=os.environ.get("MINIO_REGION", "us-east-1"),  # otherwise the client asks the server
 )
 print(client.presigned_put_object(bucket, key, expires=timedelta(hours=1)))

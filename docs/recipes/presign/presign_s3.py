@@ -1,4 +1,4 @@
-"""Print a URL that takes one object for an hour: python presign_s3.py BUCKET KEY."""
+"""Print a URL that accepts one object for an hour: python presign_s3.py BUCKET KEY."""
 
 import sys
 
@@ -6,7 +6,7 @@ import boto3
 from botocore.config import Config
 
 bucket, key = sys.argv[1:]
-# The bucket in the path: then the host is the region's own, and other stores do the same.
+# With the bucket in the path, the script works for other stores and uses the region's host.
 config = Config(signature_version="s3v4", s3={"addressing_style": "path"})
 client = boto3.client("s3", config=config)
 params = {"Bucket": bucket, "Key": key}

@@ -1,16 +1,16 @@
 #!/bin/sh
-# Upload a folder to where E2B takes the files of one COPY instruction.
+# Upload a directory as the files of one COPY instruction of an E2B template.
 #   sh upload_to_e2b.sh ./ctx TEMPLATE_ID FILES_HASH
 set -eu
 context=$1 template=$2 hash=$3
 api=${E2B_API_URL:-https://api.${E2B_DOMAIN:-e2b.app}}
 
-# printf is part of the shell, so the key does not stand in the process list.
+# printf is a shell builtin, so the key does not appear in the process list.
 answer=$(printf 'X-API-KEY: %s\n' "$E2B_API_KEY" |
   curl --globoff --fail-with-body --silent --show-error --header @- \
     "$api/templates/$template/files/$hash") || {
   code=$?
-  # A terminal might obey it, and a line of it might be a command to a CI system's log.
+  # Unprintable characters could control a terminal, and a line could be a command to a CI runner.
   printf 'E2B says: %s' "$answer" | LC_ALL=C tr -c '[:print:]' ' ' >&2
   echo >&2
   exit "$code"
