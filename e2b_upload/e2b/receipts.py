@@ -16,7 +16,7 @@ class CopyReceipt:
 
     Attributes:
         copy: what was copied, and where to.
-        files_hash: 64 lower-case hexadecimal digits, those of E2B's SDK.
+        files_hash: the hash that the E2B SDK computes, 64 lower-case hexadecimal digits.
         status: ``present`` if the files were stored before, ``uploaded``, or ``dry-run``.
         receipt: of the upload, or of the dry run; None if nothing was packed.
     """

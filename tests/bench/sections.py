@@ -250,7 +250,7 @@ def start(bench: Bench) -> Iterator[Item]:
 def e2b(bench: Bench) -> Iterator[Item]:
     """Compare a build by E2B's SDK alone with one whose files we uploaded before.
 
-    It uses a fake of E2B's API and a real S3 server on loopback. Each build is of a new template,
+    It uses a fake E2B API and a real S3 server on loopback. Each build is of a new template,
     so that there is something to upload.
     """
     if SDK.missing:

@@ -101,7 +101,7 @@ def install() -> Path:
     """Return the program in `build/`, after installing it there if necessary.
 
     Raises:
-        MissingError: there is no npm, or it cannot reach its registry.
+        MissingError: npm is not installed, or cannot reach its registry.
     """
     program = _FOLDER / "node_modules/azurite/dist/src/blob/main.js"
     ready = _FOLDER / "ready"

@@ -1,4 +1,4 @@
-"""A fake of E2B's API on loopback with a real S3 server behind it, and a build by E2B's SDK.
+"""A fake E2B API on loopback with a real S3 server behind it, and a build by the E2B SDK.
 
 The fake answers what `Template.build` of the SDK calls, and misbehaves on request. An archive is
 present if its object is in S3. PUTs go through the fake, which counts them.
